@@ -1,0 +1,629 @@
+"""The command `scorefollow`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from sf_plugin import __version__
+from sf_plugin.errors import PluginError, ScoreError, ScoreFollowerError
+from sf_plugin.page_turns import PageTurner, TurnSettings
+from sf_plugin.plugins import Offer, registry
+from sf_plugin.positions import Event, Jump, PageTurn, Position, StateChange
+from sf_plugin.score.layout import Layout
+from sf_plugin.score.load import load_score
+from sf_plugin.score.model import Score
+from sf_plugin.sinks import Sink
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+log = logging.getLogger("sf_plugin")
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 when all went well, 1 when something failed, 2 for bad input, 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    with _log_to_stderr(debug):
+        try:
+            args = _parser().parse_args(words)
+            code = int(args.run(args) or OK)
+            sys.stdout.flush()
+            return code
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except ScoreFollowerError as error:
+            if debug:
+                errors.print_exception()
+            _say(f"scorefollow: {_one_line(error)}")
+            return BAD_INPUT
+        except BrokenPipeError:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            return FAILED
+        except Exception as error:
+            if debug:
+                errors.print_exception()
+                return FAILED
+            _say(
+                f"scorefollow: unexpected {type(error).__name__}: {_one_line(error)}: "
+                "run again with --debug to see where"
+            )
+            return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scorefollow",
+        description="Follow a musician through the pages of a score.",
+        epilog=_examples(
+            ("see it work", "scorefollow demo"),
+            ("turn pages while you play", "scorefollow follow sonata.pdf --mic --turn 'my tablet'"),
+            ("what a command does", "scorefollow follow --help"),
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"scorefollow {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _follow_parser(commands)
+    _layout_parser(commands)
+    _demo_parser(commands)
+    _plugins_parser(commands)
+    _devices_parser(commands)
+    _doctor_parser(commands)
+    return parser
+
+
+def _command(
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int | None],
+    summary: str,
+    description: str,
+    *examples: tuple[str, str],
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=_examples(*examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _examples(*pairs: tuple[str, str]) -> str:
+    return "examples:\n" + "\n".join(f"  {command}\n      {what}" for what, command in pairs)
+
+
+# follow
+
+
+def _follow_parser(commands: Any) -> None:
+    plugins = registry()
+    parser = _command(
+        commands,
+        "follow",
+        _follow,
+        "follow a performance and act on it",
+        "Listen to a performance of SCORE, find the place on its pages, and tell the\n"
+        "receivers: every position, page turns, jumps and changes of state.\n\n"
+        "A file is followed as fast as the computer can; --realtime paces it like a\n"
+        "performance, with the same results. Ctrl-C ends it; what was written is kept.",
+        (
+            "where was the pianist, frame by frame",
+            "scorefollow follow sonata.pdf --audio take.wav --out positions.jsonl",
+        ),
+        ("pages as images, in order; live", "scorefollow follow page1.png page2.png --mic"),
+        (
+            "turn pages on a tablet, send OSC",
+            "scorefollow follow sonata.pdf --mic 'USB' --turn ipad --osc 127.0.0.1:7000",
+        ),
+        (
+            "from any program that writes raw 16-bit samples",
+            "ffmpeg -v error -i concert.mkv -f s16le -ac 1 -ar 44100 - |\n"
+            "      scorefollow follow sonata.pdf --audio - --pcm-rate 44100",
+        ),
+    )
+    _score_argument(parser)
+    sound = parser.add_argument_group("sound (one of these)")
+    either = sound.add_mutually_exclusive_group(required=True)
+    schemes = ", ".join(f"{name}:" for name in sorted(plugins.sources))
+    either.add_argument(
+        "--audio",
+        metavar="FILE",
+        help="any audio file; '-' for raw samples on standard input; "
+        f"or one of the sources {schemes} followed by what it opens",
+    )
+    either.add_argument(
+        "--mic",
+        metavar="DEVICE",
+        nargs="?",
+        const="",
+        help="a microphone, by part of its name ('scorefollow devices' lists them)",
+    )
+    sound.add_argument(
+        "--pcm-rate", metavar="HZ", type=int, help="rate of raw samples (default 44100)"
+    )
+    sound.add_argument(
+        "--pcm-channels", metavar="N", type=int, help="channels of raw samples (default 1)"
+    )
+    sound.add_argument(
+        "--realtime", action="store_true", help="pace a file by its own clock, like a performance"
+    )
+    receivers = parser.add_argument_group("receivers (any number, each may be repeated)")
+    for offer in plugins.sinks.values():
+        _sink_option(receivers, offer)
+    how = parser.add_argument_group("how to follow")
+    how.add_argument(
+        "--layout", metavar="FILE", type=Path, help="systems and measures from this layout file"
+    )
+    how.add_argument(
+        "--turn-lead",
+        metavar="SECONDS",
+        type=_seconds,
+        default=TurnSettings().lead,
+        help="turn this long before a page's last notes (default %(default)s)",
+    )
+    how.add_argument(
+        "--follower",
+        metavar="NAME",
+        default="unet",
+        help=f"which follower listens: {_names(plugins.followers)} (default %(default)s)",
+    )
+    how.add_argument(
+        "--mapper",
+        metavar="NAME",
+        default="plain",
+        help=f"from place to measure: {_names(plugins.mappers)} (default %(default)s)",
+    )
+
+
+def _sink_option(group: Any, offer: Offer[Any]) -> None:
+    options: dict[str, Any] = {"action": "append", "help": offer.help.replace("%", "%%")}
+    if offer.metavar is None:
+        options |= {"action": "append_const", "const": ""}
+    elif offer.metavar.startswith("["):
+        options |= {"metavar": offer.metavar.strip("[]"), "nargs": "?", "const": ""}
+    else:
+        options |= {"metavar": offer.metavar}
+    try:
+        group.add_argument(f"--{offer.name}", dest=_sink_dest(offer.name), **options)
+    except (argparse.ArgumentError, ValueError) as error:
+        log.warning("plug-in '%s': no option for sink '%s': %s", offer.plugin, offer.name, error)
+
+
+def _sink_dest(name: str) -> str:
+    return f"sink {name}"
+
+
+def _follow(args: argparse.Namespace) -> int:
+    from sf_plugin.api import make_follower, make_mapper
+    from sf_plugin.session import Session
+
+    live = args.mic is not None or args.realtime or args.audio == "-"
+    score = _load_score(args.score, args.layout)
+    source = _open_source(args)
+    display = Display(live)
+    sinks = [*_make_sinks(args), ("status line", display)]
+    follower, mapper = make_follower(args.follower), make_mapper(args.mapper)
+    session = Session(
+        source,
+        follower,
+        mapper,
+        score,
+        sinks,
+        turner=lambda layout: PageTurner(layout, TurnSettings(lead=args.turn_lead)),
+        realtime=args.realtime,
+        progress=display.progress,
+    )
+    try:
+        with display.shown():
+            session.run()
+    except KeyboardInterrupt:
+        _say(_summary(session.summary))
+        raise
+    _say(_summary(session.summary))
+    return FAILED if session.summary.failed_sinks else OK
+
+
+def _open_source(args: argparse.Namespace) -> Any:
+    from sf_plugin.api import open_audio
+
+    raw = args.pcm_rate is not None or args.pcm_channels is not None
+    if raw and args.audio != "-":
+        raise ScoreFollowerError("--pcm-rate and --pcm-channels are for raw samples: add --audio -")
+    if args.mic is not None:
+        return open_audio(f"mic:{args.mic}")
+    if args.audio == "-":
+        rate = 44100 if args.pcm_rate is None else args.pcm_rate
+        channels = 1 if args.pcm_channels is None else args.pcm_channels
+        return open_audio(f"pcm:s16le,{rate},{channels}")
+    return open_audio(args.audio)
+
+
+def _make_sinks(args: argparse.Namespace) -> list[tuple[str, Sink]]:
+    made = []
+    for offer in registry().sinks.values():
+        for argument in getattr(args, _sink_dest(offer.name), None) or ():
+            try:
+                made.append((offer.name, offer.make(argument)))
+            except ScoreFollowerError:
+                raise
+            except Exception as error:
+                raise PluginError(
+                    f"--{offer.name} of plug-in '{offer.plugin}' failed: {error!r}: "
+                    "leave the option out or tell the plug-in's author"
+                ) from error
+    return made
+
+
+def _summary(summary: Any) -> str:
+    last = summary.last
+    where = f", ended in measure {last.label or last.measure}" if last and last.measure else ""
+    lost = f", {summary.dropped_seconds:.1f} s lost" if summary.dropped_seconds else ""
+    turns = f"{summary.turns} page turn{'' if summary.turns == 1 else 's'}"
+    return f"{_clock(summary.seconds)} heard{lost}, {turns}{where}"
+
+
+# layout
+
+
+def _layout_parser(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "layout",
+        _layout,
+        "find systems and measures on the pages",
+        "Find the systems and measures of SCORE and write them as JSON: fractions of\n"
+        "the page from the top left, measures numbered from 1. Correct the file by hand\n"
+        "where needed and give it to 'scorefollow follow --layout'.",
+        ("look at it", "scorefollow layout sonata.pdf"),
+        ("keep it for following", "scorefollow layout sonata.pdf --out sonata.layout.json"),
+    )
+    _score_argument(parser)
+    parser.add_argument("--out", metavar="FILE", type=Path, help="where to write (default: stdout)")
+    parser.add_argument(
+        "--follower",
+        metavar="NAME",
+        default="unet",
+        help=f"which follower reads: {_names(registry().followers)} (default %(default)s)",
+    )
+
+
+def _layout(args: argparse.Namespace) -> int:
+    from sf_plugin.api import make_follower
+
+    score = _load_score(args.score, None)
+    display = Display(live=False)
+    with display.shown():
+        layout = make_follower(args.follower).prepare(score, display.progress)
+    text = layout.to_json() + "\n"
+    if args.out is None:
+        sys.stdout.write(text)
+    else:
+        _write_whole(args.out, text)
+    systems = [system for page in layout.pages for system in page.systems]
+    measures = sum(len(system.measures) for system in systems)
+    _say(f"{len(layout.pages)} pages, {len(systems)} systems, {measures} measures")
+    return OK
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ScoreFollowerError(
+            f"{path}: cannot be written: {error.strerror}: choose another place"
+        ) from None
+
+
+# demo
+
+
+def _demo_parser(commands: Any) -> None:
+    from sf_plugin import demo
+
+    parser = _command(
+        commands,
+        "demo",
+        _demo,
+        "follow a performance that comes with the package",
+        "Follow a performance of a score of several pages that comes with the package,\n"
+        "and write demo.html (pages, path, accuracy) and positions.jsonl.",
+        ("as fast as the computer can", "scorefollow demo"),
+        ("at the speed of the music", "scorefollow demo --realtime"),
+    )
+    demo.add_arguments(parser)
+
+
+def _demo(args: argparse.Namespace) -> int | None:
+    from sf_plugin import demo
+
+    return demo.main(args)
+
+
+# plugins, devices, doctor
+
+
+def _plugins_parser(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "plugins",
+        _plugins,
+        "list the plug-ins and what they offer",
+        "List every plug-in with the distribution it came with and what it registered.\n"
+        "Others are found through the entry-point group 'sf_plugin'.",
+        ("as a table", "scorefollow plugins"),
+        ("for a program", "scorefollow plugins --json"),
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _plugins(args: argparse.Namespace) -> int:
+    plugins = registry().plugins
+    if args.json:
+        print(json.dumps([asdict(info) for info in plugins], indent=1))
+        return OK
+    table = Table("plug-in", "distribution", "version", "offers", box=None, pad_edge=False)
+    for info in plugins:
+        by_kind: dict[str, list[str]] = {}
+        for kind, name in info.registered:
+            by_kind.setdefault(kind, []).append(name)
+        offers = "; ".join(f"{kind} {', '.join(names)}" for kind, names in by_kind.items())
+        table.add_row(
+            info.name,
+            info.distribution,
+            info.version,
+            Text(f"disabled: {info.error}", style="red") if info.error else Text(offers),
+        )
+    _print_table(table)
+    return OK
+
+
+def _devices_parser(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "devices",
+        _devices,
+        "list microphones and MIDI ports",
+        "List what can be listened to and the MIDI ports that can be played to.\n"
+        "Choose one by any part of its name.",
+        ("as a table", "scorefollow devices"),
+        ("for a program", "scorefollow devices --json"),
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _devices(args: argparse.Namespace) -> int:
+    from sf_plugin.doctor import find_devices
+
+    found = find_devices()
+    if args.json:
+        print(json.dumps(asdict(found), indent=1))
+        return OK
+    table = Table("kind", "name", "details", box=None, pad_edge=False)
+    for device in found.devices:
+        table.add_row(device.kind, device.name, device.details)
+    if found.devices:
+        _print_table(table)
+    for problem in found.problems:
+        print(problem)
+    return OK
+
+
+def _doctor_parser(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "doctor",
+        _doctor,
+        "check this machine and say what is missing",
+        "Check what following needs on this machine and say how to get what is missing.\n"
+        "Exit code 1 when something that is always needed is missing.",
+        ("check", "scorefollow doctor"),
+        ("for a program", "scorefollow doctor --json"),
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from sf_plugin.doctor import examine
+
+    findings = []
+    marks = {"ok": ("ok", "green"), "missing": ("missing", "red"), "optional": ("no", "yellow")}
+    table = Table("", "what", "found", box=None, pad_edge=False)
+    for finding in examine():
+        findings.append(finding)
+        mark, style = marks[finding.status]
+        found = f"{finding.found}: {finding.advice}" if finding.advice else finding.found
+        table.add_row(Text(mark, style=style), finding.what, Text(found))
+    if args.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        _print_table(table)
+    return FAILED if any(finding.status == "missing" for finding in findings) else OK
+
+
+# what the terminal shows
+
+
+class Display(Sink):
+    """Progress bars and a status line on a terminal's stderr; plain lines elsewhere.
+
+    As a sink it tells page turns, jumps and changes of state, and on live sessions
+    also the place.
+    """
+
+    def __init__(self, live: bool) -> None:
+        self.live = live
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[amount]}"),
+            TimeElapsedColumn(),
+            console=errors,
+            transient=True,
+            disable=not errors.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._measure: int | None = None
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        with self._progress:
+            yield
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Of the page reading and the following: a bar each."""
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total or None, amount="")
+        amount = f"{done}/{total}" if total else f"{done}"
+        self._progress.update(self._tasks[what], completed=done, amount=amount)
+
+    def emit(self, event: Event) -> None:
+        match event:
+            case Position():
+                self._place(event)
+            case PageTurn() if self.live:
+                self._line(event.time, f"page {event.page}")
+            case Jump() if self.live:
+                self._line(event.time, f"jump to measure {event.to_measure}")
+            case StateChange() if self.live:
+                self._line(event.time, event.state)
+
+    def _place(self, position: Position) -> None:
+        if not self.live:
+            return
+        place = f"page {position.page}  measure {position.label or position.measure or '?'}"
+        if errors.is_terminal:
+            what = f"{place}  {position.state} {position.confidence:.0%}"
+            task = self._tasks.get("following")
+            if task is not None:
+                self._progress.update(task, description=what)
+        elif position.measure != self._measure:
+            self._measure = position.measure
+            self._line(position.time, place)
+
+    @staticmethod
+    def _line(time: float, text: str) -> None:
+        _say(f"{_clock(time)}  {text}")
+
+
+def _score_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "score",
+        metavar="SCORE",
+        nargs="+",
+        type=Path,
+        help="a PDF, page images in order, MusicXML, or another file type of "
+        + ", ".join(sorted(registry().page_loaders)),
+    )
+
+
+def _load_score(paths: Sequence[Path], layout: Path | None) -> Score:
+    score = load_score(paths)
+    if layout is None:
+        return score
+    try:
+        text = layout.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise ScoreError(f"{layout}: cannot be read: {reason}: check the name") from None
+    try:
+        known = Layout.from_json(text)
+    except ScoreError as error:
+        raise ScoreError(f"{layout}: {error}") from None
+    if len(known.pages) != len(score.pages):
+        raise ScoreError(
+            f"{layout}: has {len(known.pages)} pages, the score has {len(score.pages)}: "
+            "write it again with 'scorefollow layout'"
+        )
+    return replace(score, layout=known)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 30:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0 to 30 seconds")
+    return value
+
+
+def _names(offers: dict[str, Offer[Any]]) -> str:
+    return ", ".join(sorted(offers)) or "none"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _say(text: str) -> None:
+    errors.print(Text(text))
+
+
+def _print_table(table: Table) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 240
+    console.print(table)
+
+
+@contextmanager
+def _log_to_stderr(debug: bool) -> Iterator[None]:
+    handler = _Lines()
+    log.addHandler(handler)
+    adapters = logging.getLogger("sf_adapters")
+    adapters.addHandler(handler)
+    before = log.level
+    log.setLevel(logging.DEBUG if debug else logging.WARNING)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        adapters.removeHandler(handler)
+        log.setLevel(before)
+
+
+class _Lines(logging.Handler):
+    """One line a message, around the status line; tracebacks only with --debug."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(f"scorefollow: {record.levelname.lower()}: {_one_line_of(record)}")
+        if record.exc_info and record.exc_info[1] and log.level == logging.DEBUG:
+            _say(logging.Formatter().formatException(record.exc_info))
+
+
+def _one_line_of(record: logging.LogRecord) -> str:
+    return " ".join(record.getMessage().split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""The interface of a score follower: samples in, estimates out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sf_plugin.positions import Estimate
+from sf_plugin.score.layout import Layout
+from sf_plugin.score.model import Score
+
+Progress = Callable[[str, int, int], None]
+"""Called as (what is being done, steps done, steps in all) during long work."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Report to nobody."""
+
+
+class Follower(ABC):
+    """Listens to one performance of one score.
+
+    The same object serves live input and files: what it yields depends only on
+    the samples so far, not on how they were cut into blocks.
+    """
+
+    sample_rate: int
+    """Hz that `feed` expects."""
+
+    @abstractmethod
+    def prepare(self, score: Score, progress: Progress = no_progress) -> Layout:
+        """Read the pages; returns the layout used (the score's own where it has one).
+
+        Raises:
+            ScoreError: nothing on the pages can be followed.
+        """
+
+    @abstractmethod
+    def feed(self, samples: NDArray[np.float32]) -> Iterable[Estimate]:
+        """Hear (n,) mono samples at `sample_rate`, full scale 1.0; estimates in order of time."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget the performance, keep the score."""
+
+    def goto(self, page: int, x: float, y: float) -> None:
+        """Take the user's word for the place; a follower may ignore it."""
+
+    def mask(self, page: int) -> NDArray[np.float32] | None:
+        """The page as now heard: (rows, columns) in [0, 1], or None where there is no mask."""
+        return None

@@ -1,0 +1,121 @@
+"""What the follower says: estimates, positions and events.
+
+Pages, systems, measures and passes count from 1.  `x` and `y` are fractions of
+the page's width and height from the top left.  `time` is seconds of audio heard
+when the thing was known.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+State = Literal["waiting", "tracking", "unsure", "lost", "ended"]
+STATES: tuple[State, ...] = ("waiting", "tracking", "unsure", "lost", "ended")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Where a follower believes the music is, before it is mapped to a measure."""
+
+    time: float
+    page: int
+    x: float
+    y: float
+    confidence: float
+    state: State
+    speed: float | None = None
+    """Systems' widths a second, smoothed; None where unknown."""
+
+
+class Event:
+    """Anything a sink receives; `to_dict` is its JSON line."""
+
+    __slots__ = ()
+    type: str = "event"
+    time: float
+
+    def to_dict(self) -> dict[str, Any]:
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}  # type: ignore[attr-defined]
+        if "pass_" in fields:
+            fields = {("pass" if k == "pass_" else k): v for k, v in fields.items()}
+        return {"type": self.type, **fields}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Position(Event):
+    """One line per frame: the place on the page and in the music."""
+
+    time: float
+    page: int
+    x: float
+    y: float
+    system: int | None
+    measure: int | None
+    label: str | None
+    pass_: int
+    beat: float | None
+    tempo: float | None
+    confidence: float
+    state: State
+
+    type = "position"
+
+
+@dataclass(frozen=True, slots=True)
+class PageTurn(Event):
+    """Show `page` now; `lead` is the expected time in seconds until its music begins."""
+
+    time: float
+    page: int
+    lead: float
+
+    type = "page_turn"
+
+
+@dataclass(frozen=True, slots=True)
+class Jump(Event):
+    """The performer went to a place that does not follow."""
+
+    time: float
+    from_measure: int | None
+    to_measure: int | None
+    confidence: float
+
+    type = "jump"
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange(Event):
+    """The follower's state became another."""
+
+    time: float
+    state: State
+    previous: State
+
+    type = "state"
+
+
+_TYPES = {kind.type: kind for kind in (Position, PageTurn, Jump, StateChange)}
+
+
+def event_from_json(line: str) -> Position | PageTurn | Jump | StateChange:
+    """Read one JSON line back.
+
+    Raises:
+        ValueError: the line is no event of this version.
+    """
+    data = json.loads(line)
+    if not isinstance(data, dict) or data.get("type") not in _TYPES:
+        raise ValueError(f"not an event: {line[:80]!r}")
+    kind = _TYPES[data.pop("type")]
+    if "pass" in data:
+        data["pass_"] = data.pop("pass")
+    try:
+        return kind(**data)
+    except TypeError as error:
+        raise ValueError(f"not a {kind.type} event: {error}") from None

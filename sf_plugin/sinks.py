@@ -1,0 +1,43 @@
+"""The interface of everything that receives events."""
+
+from __future__ import annotations
+
+from abc import ABC
+from types import TracebackType
+from typing import Self
+
+from sf_plugin.positions import Event
+from sf_plugin.score.layout import Layout
+from sf_plugin.score.model import Score
+
+
+class Sink(ABC):
+    """Receives every event of a session, in order.
+
+    A context manager; closing twice is harmless.  `emit` must return quickly:
+    hand slow work to a thread of your own.
+    """
+
+    def open(self, score: Score, layout: Layout) -> None:
+        """Before the first event.
+
+        Raises:
+            SinkError: the receiver cannot be reached or written.
+        """
+
+    def emit(self, event: Event) -> None:
+        """One event."""
+
+    def close(self) -> None:
+        """After the last event, also when the session fails."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

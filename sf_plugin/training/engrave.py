@@ -1,0 +1,281 @@
+"""Engrave LilyPond sources into page images with exact truth.
+
+Every note head, bar line and staff carries its facts as a link in the PDF
+(`truth.ily`), so the truth is read from the very page that is rendered.
+
+    python -m sf_plugin.training.engrave SOURCES.tar.xz OUT --jobs 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pymupdf
+
+PAGE_WIDTH = 848  # pixels; heights follow the paper (A4: 1199)
+TRUTH = Path(__file__).with_name("truth.ily")
+
+NOTE = np.dtype(
+    [
+        ("page", "i2"),  # from 0
+        ("system", "i2"),  # within the document, from 0
+        ("x", "f4"),  # fraction of the page's width, head's centre
+        ("y", "f4"),  # fraction of the page's height
+        ("score", "i2"),  # \score block, from 0
+        ("onset", "f8"),  # whole notes from the start of the score
+        ("grace", "f4"),  # whole notes, negative before the onset
+        ("pitch", "i2"),  # MIDI number
+        ("length", "f4"),  # whole notes
+        ("tied", "?"),  # continues a tie: no new onset
+        ("tempo", "f4"),  # whole notes a minute, 0 where the source says none
+    ]
+)
+SYSTEM = np.dtype(
+    [
+        ("page", "i2"),
+        ("score", "i2"),
+        ("staves", "i2"),
+        ("top", "f4"),  # first staff line, fraction of the page's height
+        ("bottom", "f4"),
+        ("left", "f4"),
+        ("right", "f4"),
+    ]
+)
+STAFF = np.dtype([("system", "i2"), ("top", "f4"), ("bottom", "f4")])
+BAR = np.dtype(
+    [("system", "i2"), ("x", "f4"), ("onset", "f8"), ("measure", "i2"), ("glyph", "U8")]
+)
+
+
+class EngravingError(RuntimeError):
+    """LilyPond made no page, or the page's facts do not fit together."""
+
+
+@dataclass
+class Engraving:
+    """A piece as pages and truth; `pages` is (pages, height, width) uint8, white 255."""
+
+    pages: np.ndarray
+    notes: np.ndarray
+    systems: np.ndarray
+    staves: np.ndarray
+    bars: np.ndarray
+
+    def save(self, path: Path) -> None:
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **self.__dict__)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Engraving:
+        with np.load(path) as data:
+            return cls(**{name: data[name] for name in data.files})
+
+
+def _lilypond(script: str) -> str:
+    import lilypond
+
+    return str(lilypond.executable(script))
+
+
+def run_lilypond(source: Path, staff_size: float | None = None, timeout: float = 120) -> Path:
+    """Engrave `source` beside itself, with truth links; returns the PDF's path."""
+    if not re.search(r"\\version", source.read_text(errors="replace")):
+        raise EngravingError("the source names no LilyPond version")
+    subprocess.run(
+        [_lilypond("convert-ly"), "-e", source.name],
+        cwd=source.parent,
+        capture_output=True,
+        timeout=timeout,
+    )
+    settings = source.parent / "sf-settings.ily"
+    size = f"#(set-global-staff-size {staff_size})\n" if staff_size else ""
+    settings.write_text(size + TRUTH.read_text())
+    command = [
+        _lilypond("lilypond"),
+        "-dno-point-and-click",
+        f"-dinclude-settings={settings.name}",
+        "-o",
+        "sf-engraved",
+        source.name,
+    ]
+    done = subprocess.run(
+        command, cwd=source.parent, capture_output=True, timeout=timeout, text=True, errors="replace"
+    )
+    pdf = source.parent / "sf-engraved.pdf"
+    if not pdf.exists():
+        others = sorted(source.parent.glob("sf-engraved*.pdf"))
+        if not others:
+            errors = [line for line in done.stderr.splitlines() if "rror" in line]
+            raise EngravingError(errors[0].strip()[:200] if errors else "LilyPond wrote no PDF")
+        pdf = others[0]
+    return pdf
+
+
+def _facts(page: pymupdf.Page) -> Iterator[tuple[str, list[str], pymupdf.Rect]]:
+    for link in page.get_links():
+        uri = link.get("uri") or link.get("file") or ""
+        if uri.startswith("sf://"):
+            kind, _, values = uri[5:].partition("/")
+            yield kind, values.split(";"), link["from"]
+
+
+def read_truth(pdf: Path, page_width: int = PAGE_WIDTH) -> Engraving:
+    """Render a PDF engraved with truth links and collect its facts."""
+    pages, notes, systems, staves, bars = [], [], [], [], []
+    with pymupdf.open(pdf) as document:
+        for page in document:
+            facts = list(_facts(page))
+            by_system: dict[tuple[int, str], list[pymupdf.Rect]] = {}
+            for kind, values, box in facts:
+                if kind == "staff" and box.width > 40:
+                    by_system.setdefault((int(values[0]), values[1]), []).append(box)
+            if not by_system:
+                continue
+            number = len(pages)
+            scale = page_width / page.rect.width
+            pixels = page.get_pixmap(
+                matrix=pymupdf.Matrix(scale, scale), colorspace=pymupdf.csGRAY, annots=False
+            )
+            image = np.frombuffer(pixels.samples, np.uint8).reshape(pixels.h, pixels.stride)
+            pages.append(image[:, : pixels.w])
+            width, height = page.rect.width, page.rect.height
+            order = sorted(by_system.items(), key=lambda item: min(b.y0 for b in item[1]))
+            first = len(systems)
+            edges = []
+            for (score, _), boxes in order:
+                boxes.sort(key=lambda b: b.y0)
+                top, bottom = boxes[0].y0, boxes[-1].y1
+                edges.append((top, bottom))
+                for box in boxes:
+                    staves.append((len(systems), box.y0 / height, box.y1 / height))
+                systems.append(
+                    (
+                        number,
+                        score - 1,
+                        len(boxes),
+                        top / height,
+                        bottom / height,
+                        min(b.x0 for b in boxes) / width,
+                        max(b.x1 for b in boxes) / width,
+                    )
+                )
+
+            def nearest(y: float, edges: list = edges, first: int = first) -> int:
+                return first + min(
+                    range(len(edges)),
+                    key=lambda i: max(edges[i][0] - y, y - edges[i][1]),
+                )
+
+            for kind, values, box in facts:
+                x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+                if kind == "note":
+                    score, onset, grace, pitch, length, tied, tempo = values
+                    notes.append(
+                        (
+                            number,
+                            nearest(y),
+                            x / width,
+                            y / height,
+                            int(score) - 1,
+                            float(Fraction(onset)),
+                            float(Fraction(grace)),
+                            round(float(pitch)) + 60,
+                            float(Fraction(length)),
+                            tied == "1",
+                            float(Fraction(tempo)),
+                        )
+                    )
+                elif kind == "bar" and values[3]:
+                    bars.append(
+                        (nearest(y), x / width, float(Fraction(values[1])), int(values[2]), values[3])
+                    )
+    if not pages or not notes:
+        raise EngravingError("no note heads with truth on any page")
+    heights = {page.shape for page in pages}
+    if len(heights) > 1:
+        raise EngravingError("pages of different sizes")
+    table = np.array(notes, NOTE)
+    table = table[np.lexsort((table["x"], table["grace"], table["onset"], table["score"]))]
+    return Engraving(
+        np.stack(pages),
+        table,
+        np.array(systems, SYSTEM),
+        np.array(staves, STAFF),
+        np.array(bars, BAR),
+    )
+
+
+def engrave(sources: Path, piece: str, staff_size: float | None = None) -> Engraving:
+    """Engrave one piece of an unpacked source tree in a scratch copy of its folder."""
+    source = sources / piece
+    with tempfile.TemporaryDirectory(prefix="sf-engrave-") as scratch:
+        folder = Path(scratch) / "piece"
+        # some sources include files from beside or above their own folder
+        top = source.parent.parent if len(Path(piece).parts) > 3 else source.parent
+        shutil.copytree(top, folder)
+        return read_truth(run_lilypond(folder / source.relative_to(top), staff_size))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("sources", type=Path, help="archive with manifest.json, or its folder")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--split", action="append", help="train, valid or none; repeatable")
+    parser.add_argument("--vary", type=int, default=0, help="seed of the engraving's variety")
+    args = parser.parse_args()
+    if args.sources.is_dir():
+        tree = args.sources
+    else:
+        tree = Path(tempfile.mkdtemp(prefix="sf-sources-"))
+        with tarfile.open(args.sources) as archive:
+            archive.extractall(tree, filter="data")
+    pieces = json.loads((tree / "manifest.json").read_text())
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    def one(piece: dict) -> str | None:
+        split = piece["msmd_split"] or "none"
+        if args.split and split not in args.split:
+            return None
+        name = piece["path"].removesuffix(".ly").replace("/", "__")
+        path = args.out / f"{split}--{name}--{args.vary}.npz"
+        if path.exists():
+            return None
+        rng = random.Random(f"{name}/{args.vary}")
+        size = rng.uniform(15.5, 23) if args.vary else None
+        try:
+            engrave(tree, piece["path"], size).save(path)
+        except (EngravingError, OSError, ValueError, subprocess.TimeoutExpired) as error:
+            return f"{piece['path']}\t{error}"
+        return None
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        jobs = [pool.submit(one, piece) for piece in pieces]
+        failures = 0
+        with (args.out / f"failures-{args.vary}.txt").open("w") as log:
+            for done, job in enumerate(as_completed(jobs), 1):
+                if failure := job.result():
+                    failures += 1
+                    log.write(failure + "\n")
+                    log.flush()
+                print(f"\r{done}/{len(jobs)} pieces, {failures} failed", end="", flush=True)
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""From spectrogram frames to one conditioning vector a frame; causal, with explicit state."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sf_plugin.unet.config import UNetConfig
+
+State = list[Tensor]
+"""What an encoder remembers between calls; start with None."""
+
+
+class CausalConv(nn.Module):
+    """A dilated convolution over time that looks only back; time is dimension 2."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, dilation: int = 1, bins: int = 0, hop: int = 1
+    ) -> None:
+        super().__init__()
+        self.past = (kernel - 1) * dilation
+        if bins:  # (batch, channels, time, bins)
+            self.conv: nn.Module = nn.Conv2d(
+                inputs,
+                outputs,
+                (kernel, bins),
+                stride=(1, hop),
+                padding=(0, bins // 2),
+                dilation=(dilation, 1),
+            )
+        else:  # (batch, channels, time)
+            self.conv = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)
+
+    def forward(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        if past is None:
+            shape = list(x.shape)
+            shape[2] = self.past
+            past = x.new_zeros(shape)
+        x = torch.cat([past, x], 2)
+        return self.conv(x), x[:, :, x.shape[2] - self.past :]
+
+
+class CausalEncoder(nn.Module):
+    """Two convolutions over time and pitch, four dilated ones over time, an LSTM.
+
+    About 1.8 s of hearing before the LSTM.  `forward` takes (batch, frames,
+    bins) and the state, and gives (batch, frames, audio_memory) and the new
+    state; cutting the frames into calls changes nothing.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        bins, width = config.spectrogram.bins, config.audio_channels
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(bins))
+        self.register_buffer("deviation", torch.ones(bins))
+        self.spectral = nn.ModuleList(
+            [CausalConv(1, 16, 3, bins=5), CausalConv(16, 24, 3, bins=5, hop=2)]
+        )
+        self.project = nn.Linear(24 * ((bins + 1) // 2), width)
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(4)])
+        self.temporal = nn.ModuleList(
+            [CausalConv(width, width, 3, dilation=2**i) for i in range(4)]
+        )
+        self.memory = nn.LSTM(width, config.audio_memory, batch_first=True)
+        self.out = config.audio_memory + width
+
+    def forward(self, frames: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        past = iter(state) if state is not None else None
+        kept: State = []
+
+        def take() -> Tensor | None:
+            return next(past) if past is not None else None
+
+        x = ((frames - self.mean) / self.deviation).unsqueeze(1)
+        for layer in self.spectral:
+            x, rest = layer(x, take())
+            kept.append(rest)
+            x = F.elu(x)
+        x = self.project(x.permute(0, 2, 1, 3).flatten(2))
+        for norm, layer in zip(self.norms, self.temporal, strict=True):
+            y, rest = layer(F.elu(norm(x)).transpose(1, 2), take())
+            kept.append(rest)
+            x = x + y.transpose(1, 2)
+        hidden, cell = take(), take()
+        start = (hidden, cell) if hidden is not None else None
+        y, (hidden, cell) = self.memory(x, start)
+        kept += [hidden, cell]
+        return torch.cat([x, y], 2), kept
+
+
+class WindowEncoder(nn.Module):
+    """The published encoder: a convolutional stack over the last 40 frames, then an LSTM."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.context = config.context
+
+        def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(inputs, outputs, kernel, stride), nn.GroupNorm(1, outputs), nn.ELU()
+            )
+
+        self.stack = nn.Sequential(
+            conv(1, 16), conv(16, 16), conv(16, 32, stride=2), conv(32, 32),
+            conv(32, 64, stride=2), conv(64, 96, stride=2), conv(96, 96, 1), nn.Flatten(),
+        )  # fmt: skip
+        with torch.no_grad():
+            size = self.stack(torch.zeros(1, 1, config.context, config.spectrogram.bins)).shape[1]
+        self.project = nn.Sequential(
+            nn.Linear(size, config.audio_channels), nn.LayerNorm(config.audio_channels), nn.ELU()
+        )
+        self.memory = nn.LSTM(config.audio_channels, config.audio_memory, batch_first=True)
+        self.out = config.audio_memory
+
+    def forward(self, frames: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        batch, count, bins = frames.shape
+        if state is None:
+            past, start = frames.new_zeros(batch, self.context - 1, bins), None
+        else:
+            past, start = state[0], (state[1], state[2])
+        heard = torch.cat([past, frames], 1)
+        windows = heard.unfold(1, self.context, 1).transpose(2, 3)
+        encoded = self.project(self.stack(windows.reshape(-1, 1, self.context, bins)))
+        y, (hidden, cell) = self.memory(encoded.reshape(batch, count, -1), start)
+        return y, [heard[:, count:], hidden, cell]
+
+
+def audio_encoder(config: UNetConfig) -> CausalEncoder | WindowEncoder:
+    return CausalEncoder(config) if config.audio == "causal" else WindowEncoder(config)

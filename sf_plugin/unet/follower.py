@@ -1,0 +1,114 @@
+"""The image U-Net as a follower: samples → frames → mask → one path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sf_plugin.audio.spectrogram import Spectrogram
+from sf_plugin.errors import ScoreError
+from sf_plugin.followers import Follower, Progress, no_progress
+from sf_plugin.positions import Estimate
+from sf_plugin.score.layout import Layout
+from sf_plugin.score.model import Score
+from sf_plugin.tracking.document import DocumentCells
+from sf_plugin.tracking.tracker import Tracker, TrackerConfig
+from sf_plugin.unet.audio_encoder import State
+from sf_plugin.unet.network import Cells
+from sf_plugin.unet.pages import EncodedPage, PageEncoder, document_layout
+from sf_plugin.unet.weights import SHIPPED, load_weights
+
+
+class UNetFollower(Follower):
+    """Follows a whole document; knows neither the page nor the boxes beforehand.
+
+    Args:
+        weights: a safetensors file written by training.
+        tracker: how the path may move.
+
+    Raises:
+        WeightsError: the weights are missing, damaged or of another version.
+    """
+
+    def __init__(self, weights: Path = SHIPPED, tracker: TrackerConfig = TrackerConfig()) -> None:
+        torch.set_num_threads(1)
+        self.net = load_weights(weights)
+        self.spectrogram = Spectrogram(self.net.config.spectrogram)
+        self.sample_rate = self.spectrogram.config.sample_rate
+        self.tracker_config = tracker
+        self.tracker: Tracker | None = None
+        self.pages: list[EncodedPage | None] = []
+        self.reset()
+
+    def prepare(self, score: Score, progress: Progress = no_progress) -> Layout:
+        encoder = PageEncoder(self.net)
+        self.pages = []
+        measures = 0
+        for number, image in enumerate(score.pages):
+            progress("reading pages", number, len(score.pages))
+            known = score.layout.pages[number] if score.layout is not None else None
+            page = encoder(image, number + 1, measures + 1, known)
+            if page is not None:
+                measures += sum(len(system.measures) for system in page.layout.systems)
+            self.pages.append(page)
+        progress("reading pages", len(score.pages), len(score.pages))
+        read = [page for page in self.pages if page is not None]
+        if not read:
+            raise ScoreError(f"{score.name}: no staves found on any page; is it printed music?")
+        self.cells = Cells.join([page.cells for page in read])
+        self.document = DocumentCells.of_pages(read)
+        self.tracker = Tracker(self.document, self.spectrogram.config.fps, self.tracker_config)
+        self.reset()
+        return document_layout(self.pages)
+
+    def reset(self) -> None:
+        self.spectrogram.reset()
+        self._state: State | None = None
+        self._frame = 0
+        if self.tracker is not None:
+            self.tracker.reset()
+
+    def feed(self, samples: NDArray[np.float32]) -> Iterator[Estimate]:
+        if self.tracker is None:
+            raise ScoreError("no score on the stand: call prepare() first")
+        for frame in self.spectrogram.feed(samples):
+            logits = self.hear(frame)
+            yield self.tracker.step(
+                logits, self.spectrogram.level, self.spectrogram.time(self._frame)
+            )
+            self._frame += 1
+
+    @torch.inference_mode()
+    def hear(self, frame: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One (bins,) frame to (cells,) logits over the document."""
+        z, self._state = self.net.audio(torch.from_numpy(frame)[None, None], self._state)
+        logits: NDArray[np.float32] = self.net.block_i(self.cells, z[0])[0].numpy()
+        return logits
+
+    def goto(self, page: int, x: float, y: float) -> None:
+        if self.tracker is not None:
+            self.tracker.goto(page, x, y)
+
+    def mask(self, page: int) -> NDArray[np.float32] | None:
+        """The tracker's belief painted into the systems of a page, likeliest cell 1."""
+        if self.tracker is None or not 1 <= page <= len(self.pages):
+            return None
+        encoded = self.pages[page - 1]
+        if encoded is None:
+            return None
+        rows, columns = encoded.grid
+        mask = np.zeros((rows, columns), np.float32)
+        belief = self.tracker.belief()
+        belief = belief[self.document.page == page] / max(float(belief.max()), 1e-12)
+        start = 0
+        for s, box in zip(encoded.systems, encoded.layout.systems, strict=True):
+            width = s.right - s.left
+            mask[int(box.top * rows) : int(np.ceil(box.bottom * rows)), s.left : s.right] = belief[
+                start : start + width
+            ]
+            start += width
+        return mask

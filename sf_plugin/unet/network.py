@@ -1,0 +1,280 @@
+"""The image U-Net: blocks A to I, FiLM where the audio speaks, a cache per page.
+
+After Henkel, Kelz and Widmer, "Learning to Read and Follow Music in Complete
+Score Sheet Images" (ISMIR 2020).  Blocks before the first conditioned one see
+only the page and are computed once; the rest is computed per frame.
+
+With the "strip" readout the page is read down to block H; the systems found on
+it are collapsed to one row of cells in reading order, and block I, conditioned
+on the audio, says how likely each cell is being played.  Painted back into the
+systems' boxes that is the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sf_plugin.unet.audio_encoder import audio_encoder
+from sf_plugin.unet.config import BLOCKS, UNetConfig
+
+PITCHES = 88  # MIDI 21 to 108
+MAP_NAMES = ("systems", "staves", "bars")
+
+
+class FiLM(nn.Module):
+    """Scales and shifts channels by the audio (Perez et al. 2018)."""
+
+    def __init__(self, audio: int, channels: int) -> None:
+        super().__init__()
+        self.scale_shift = nn.Linear(audio, 2 * channels)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        scale, shift = self.scale_shift(z)[:, :, None, None].chunk(2, 1)
+        return x * (1 + scale) + shift
+
+
+def in_float(norm: nn.Module, x: Tensor) -> Tensor:
+    """A norm in single precision whatever the convolutions use: exact, and faster backwards."""
+    y: Tensor = norm(x.float()).to(x.dtype)
+    return y
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions with GroupNorm and ELU; FiLM after the second norm."""
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: tuple[int, int] = (1, 1), film: int = 0
+    ) -> None:
+        super().__init__()
+        groups = 8 if outputs % 8 == 0 else 1
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1)
+        self.norm1 = nn.GroupNorm(groups, outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, outputs)
+        self.film = FiLM(film, outputs) if film else None
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        x = F.elu(in_float(self.norm1, self.conv1(x)))
+        x = in_float(self.norm2, self.conv2(x))
+        if self.film is not None:
+            assert z is not None
+            x = self.film(x, z)
+        return F.elu(x)
+
+
+class RowMemory(nn.Module):
+    """A bidirectional LSTM along every row: clef and key reach the notes after them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(channels, channels // 2, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(batch * height, width, channels)
+        with torch.autocast("cpu", enabled=False):
+            y, _ = self.lstm(rows.float())
+        y = y.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        return x + y.to(x.dtype)
+
+
+class PageUNet(nn.Module):
+    """Blocks A to I (A to H for the strip readout) over the page."""
+
+    def __init__(self, config: UNetConfig, audio: int) -> None:
+        super().__init__()
+        self.config = config
+        self.names = BLOCKS if config.readout == "pixels" else BLOCKS[:-1]
+        a, b, c, d, e = config.channels
+        outputs = dict(zip(BLOCKS, (a, b, c, d, e, d, c, b, a), strict=True))
+        self.strides = dict(zip(BLOCKS, config.strides, strict=False))
+        self.blocks = nn.ModuleDict()
+        self.lift = nn.ModuleDict()
+        before = 1
+        for name in self.names:
+            stride = self.strides.get(name, (1, 1))
+            if name > "E":
+                self.lift[name] = nn.Conv2d(before, outputs[name], 1)
+                before = outputs[name]
+            film = audio if name in config.film else 0
+            self.blocks[name] = Block(before, outputs[name], stride, film)
+            before = outputs[name]
+        self.row_memory = RowMemory(e) if config.row_memory else None
+        self.first_conditioned = min(
+            (i for i, name in enumerate(self.names) if name in config.film),
+            default=len(self.names),
+        )
+        self.out = outputs[self.names[-1]]
+
+    def _run(self, done: dict[str, Tensor], names: Sequence[str], z: Tensor | None) -> Tensor:
+        x = done["x"]
+        for name in names:
+            if name > "E":
+                skip = done[chr(2 * ord("E") - ord(name))]
+                x = F.interpolate(self.lift[name](x), size=skip.shape[-2:], mode="nearest")
+                x = x + skip
+            x = self.blocks[name](x, z)
+            if name == "E" and self.row_memory is not None:
+                x = self.row_memory(x)
+            done[name] = x
+        return x
+
+    def encode(self, page: Tensor) -> dict[str, Tensor]:
+        """(batch, 1, height, width), paper 0 and ink 1, to what the rest of the blocks need."""
+        done = {"x": page}
+        x = self._run(done, self.names[: self.first_conditioned], None)
+        later = self.names[self.first_conditioned :]
+        needed = {chr(2 * ord("E") - ord(name)) for name in later if name > "E"}
+        return {"x": x} | {name: done[name] for name in needed if name in done}
+
+    def decode(self, cache: dict[str, Tensor], z: Tensor) -> Tensor:
+        """The conditioned blocks for (frames, audio) vectors: (frames, channels, height, width)."""
+        done = {k: v.expand(len(z), -1, -1, -1) for k, v in cache.items()}
+        return self._run(done, self.names[self.first_conditioned :], z)
+
+
+@dataclass(frozen=True)
+class SystemRows:
+    """A system's place on block H's grid: rows top..bottom (with margins), columns left..right."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+class Along(nn.Module):
+    """A dilated convolution along the strip as one matrix product.
+
+    Strips differ in length, and a convolution library would compile itself anew
+    for each.
+    """
+
+    TAPS = 5
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.linear = nn.Linear(self.TAPS * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, reach = len(x), self.dilation * (self.TAPS // 2)
+        padded = F.pad(x, (0, 0, reach, reach))
+        taps = [padded[k * self.dilation : k * self.dilation + count] for k in range(self.TAPS)]
+        y: Tensor = self.linear(torch.cat(taps, 1))
+        return y
+
+
+class Strip(nn.Module):
+    """Collapses systems into one row of cells and reads along it, once per page."""
+
+    def __init__(self, inputs: int, cells: int) -> None:
+        super().__init__()
+        self.look = nn.Conv2d(inputs, 64, 1)
+        self.enter = nn.Linear(64 * 2 + PITCHES, cells)
+        self.norms = nn.ModuleList([nn.LayerNorm(cells) for _ in range(4)])
+        self.along = nn.ModuleList([Along(cells, 2**i) for i in range(4)])
+
+    def forward(
+        self, features: Tensor, pitch_maps: Tensor, systems: Sequence[SystemRows]
+    ) -> Tensor:
+        """(1, channels, h, w) features and (1, 88, h, w) logits to (cells, channels)."""
+        looked = F.elu(self.look(features))[0]
+        columns = []
+        for s in systems:
+            box = (slice(None), slice(s.top, s.bottom), slice(s.left, s.right))
+            columns.append(
+                torch.cat(
+                    [
+                        looked[box].amax(1),
+                        looked[box].mean(1),
+                        torch.sigmoid(pitch_maps[0][box].amax(1)),
+                    ]
+                ).T
+            )
+        x = self.enter(torch.cat(columns).float())
+        for norm, layer in zip(self.norms, self.along, strict=True):
+            x = x + layer(F.elu(norm(x)))
+        return x
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What block I keeps of a strip: per cell a key, a narrow key and a prior logit."""
+
+    key: Tensor
+    narrow: Tensor
+    prior: Tensor
+
+    @classmethod
+    def join(cls, strips: Sequence[Cells]) -> Cells:
+        """Strips of several pages as one, in order."""
+        return cls(
+            torch.cat([s.key for s in strips]),
+            torch.cat([s.narrow for s in strips]),
+            torch.cat([s.prior for s in strips]),
+        )
+
+
+class StripBlock(nn.Module):
+    """Block I on the strip: FiLM by the audio, then one logit a cell."""
+
+    NARROW = 32
+
+    def __init__(self, cells: int, audio: int) -> None:
+        super().__init__()
+        self.scale = cells**-0.5
+        self.key = nn.Linear(cells, cells)
+        self.narrow = nn.Linear(cells, self.NARROW)
+        self.prior = nn.Linear(cells, 1)
+        self.query = nn.Linear(audio, cells)
+        self.film = nn.Linear(audio, 2 * self.NARROW)
+        self.weight = nn.Parameter(torch.randn(self.NARROW) * self.NARROW**-0.5)
+
+    def prepare(self, strip: Tensor) -> Cells:
+        """(cells, channels), once per page."""
+        cells = F.elu(strip)
+        return Cells(self.key(cells), self.narrow(cells), self.prior(cells).squeeze(1))
+
+    def forward(self, cells: Cells, z: Tensor) -> Tensor:
+        """(frames, audio) to (frames, cells) logits."""
+        scale, shift = self.film(z).chunk(2, 1)
+        conditioned = F.silu(cells.narrow[None] * (1 + scale[:, None]) + shift[:, None])
+        direct = self.query(z) @ cells.key.T * self.scale
+        return direct + conditioned @ self.weight + cells.prior
+
+
+class ScoreUNet(nn.Module):
+    """The whole network; `config` decides between the published setting and ours."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.audio = audio_encoder(config)
+        self.page = PageUNet(config, self.audio.out)
+        self.heard_pitches = nn.Linear(self.audio.out, 2 * PITCHES)
+        if config.readout == "pixels":
+            self.mask = nn.Conv2d(self.page.out, 1, 1)
+        else:
+            self.pitch_maps = nn.Conv2d(self.page.out, PITCHES, 1)
+            self.maps = nn.Conv2d(self.page.out, len(MAP_NAMES), 1)
+            self.strip = Strip(self.page.out, config.cells)
+            self.strip_pitches = nn.Linear(config.cells, PITCHES + 1)
+            self.block_i = StripBlock(config.cells, self.audio.out)
+            nn.init.constant_(self.pitch_maps.bias, -5.0)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Page pixels a cell of block H's grid: (vertical, horizontal)."""
+        (va, ha), (vb, hb) = self.config.strides[:2]
+        return va * vb, ha * hb
+
+    def page_logits(self, cache: dict[str, Tensor], z: Tensor) -> Tensor:
+        """Published readout: (frames, audio) to (frames, height, width) mask logits."""
+        logits: Tensor = self.mask(self.page.decode(cache, z)).squeeze(1)
+        return logits

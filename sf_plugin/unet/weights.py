@@ -1,0 +1,54 @@
+"""Weights as safetensors, with the configuration they belong to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from sf_plugin.errors import WeightsError
+from sf_plugin.unet.config import UNetConfig
+from sf_plugin.unet.network import ScoreUNet
+
+VERSION = 1
+SHIPPED = Path(__file__).with_name("default.safetensors")
+
+
+def save_weights(net: ScoreUNet, path: Path) -> None:
+    """Write half-precision weights beside `path`, then rename."""
+    tensors = {name: value.half().contiguous() for name, value in net.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    metadata = {"version": str(VERSION), "config": json.dumps(net.config.to_dict())}
+    save_file(tensors, partial, metadata)
+    partial.replace(path)
+
+
+def load_weights(path: Path = SHIPPED) -> ScoreUNet:
+    """The network of `path`, ready to follow.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another version.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path}: no such weights; reinstall sf-plugin or train (docs/training.md)")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not safetensors weights ({error})") from None
+    if metadata.get("version") != str(VERSION):
+        raise WeightsError(
+            f"{path}: weights of version {metadata.get('version')}, this program reads {VERSION}"
+        )
+    net = ScoreUNet(UNetConfig.from_dict(json.loads(metadata["config"])))
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError:
+        raise WeightsError(f"{path}: the weights do not fit their configuration") from None
+    net.eval()
+    net.page.to(memory_format=torch.channels_last)
+    return net

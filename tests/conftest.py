@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pymupdf
+import pytest
+import soundfile
+
+from sf_plugin.score.layout import Layout, Measure, PageLayout, System
+
+ROOT = Path(__file__).resolve().parent.parent
+SYSTEMS = 2
+MEASURES = 4
+
+
+def make_layout(
+    pages: int, systems: int = SYSTEMS, measures: int = MEASURES, **marks: set[int]
+) -> Layout:
+    """Equal measures on equal systems; `marks` are measure numbers by field."""
+    number = 0
+    made = []
+    for page in range(1, pages + 1):
+        rows = []
+        for row in range(systems):
+            edges = np.linspace(0.1, 0.9, measures + 1)
+            bars = []
+            for left, right in pairwise(edges):
+                number += 1
+                bars.append(
+                    Measure(
+                        number,
+                        float(left),
+                        float(right),
+                        repeat_start=number in marks.get("repeat_start", ()),
+                        repeat_end=number in marks.get("repeat_end", ()),
+                    )
+                )
+            top = 0.1 + row * 0.8 / systems
+            rows.append(System(top, top + 0.5 / systems, 0.1, 0.9, tuple(bars)))
+        made.append(PageLayout(page, tuple(rows)))
+    return Layout(tuple(made))
+
+
+def draw_pdf(path: Path, layout: Layout) -> Path:
+    """Five staff lines a system and its bar lines, on A4."""
+    document = pymupdf.open()
+    for page in layout.pages:
+        sheet = document.new_page(width=595, height=842)
+        for system in page.systems:
+            left, right = system.left * 595, system.right * 595
+            for line in range(5):
+                y = system.top * 842 + line * 6
+                sheet.draw_line((left, y), (right, y), width=0.6)
+            for measure in system.measures:
+                x = measure.right * 595
+                sheet.draw_line((x, system.top * 842), (x, system.top * 842 + 24), width=0.8)
+                middle = (measure.left + measure.right) / 2 * 595
+                sheet.draw_circle((middle, system.top * 842 + 15), 3, fill=(0, 0, 0))
+    document.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def layout() -> Layout:
+    return make_layout(pages=2)
+
+
+@pytest.fixture(scope="session")
+def pdf(tmp_path_factory: pytest.TempPathFactory, layout: Layout) -> Path:
+    return draw_pdf(tmp_path_factory.mktemp("score") / "score.pdf", layout)
+
+
+@pytest.fixture(scope="session")
+def layout_file(tmp_path_factory: pytest.TempPathFactory, layout: Layout) -> Path:
+    path = tmp_path_factory.mktemp("layout") / "layout.json"
+    path.write_text(layout.to_json())
+    return path
+
+
+@pytest.fixture(scope="session")
+def wav(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half a second of silence, then 16 s of quarter notes: four systems of four seconds."""
+    rate = 16000
+    time = np.arange(16 * rate) / rate
+    pitch = 220 * 2 ** (np.floor(time) % 12 / 12)
+    tone = 0.3 * np.sin(2 * np.pi * pitch * time) * np.exp(-2 * (time % 1))
+    path = tmp_path_factory.mktemp("audio") / "take.wav"
+    soundfile.write(path, np.concatenate([np.zeros(rate // 2), tone]), rate)
+    return path
+
+
+@pytest.fixture(scope="session")
+def example_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder into which the example follower is installed."""
+    target = tmp_path_factory.mktemp("site")
+    copy = tmp_path_factory.mktemp("source")
+    for file in (ROOT / "examples" / "constant_tempo_follower").glob("*.*"):
+        if file.is_file():
+            (copy / file.name).write_bytes(file.read_bytes())
+    options = ("-q", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(copy)],
+        check=True,
+    )
+    return target
+
+
+def add_distribution(
+    site: Path, name: str, source: str, *, version: str = "1.0", entry: str | None = None
+) -> None:
+    """Install a one-module plug-in the way pip leaves it on disk."""
+    module = name.replace("-", "_")
+    (site / f"{module}.py").write_text(source)
+    info = site / f"{module}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(f"[sf_plugin]\n{entry or name} = {module}\n")
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def scorefollow(example_plugin: Path, tmp_path: Path) -> Run:
+    """Runs the installed command in an empty folder, with the example plug-in installed."""
+    program = Path(sys.executable).parent / "scorefollow"
+
+    def run(
+        *words: object, stdin: bytes | None = None, site: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        paths = [str(example_plugin), *([str(site)] if site else [])]
+        done = subprocess.run(
+            [str(program), *map(str, words)],
+            cwd=tmp_path,
+            input=stdin,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    return run

@@ -1,0 +1,277 @@
+"""Page turns as another program receives them, through virtual ports on a JACK server."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import mido
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jackd import jack_server, needs_jackd, start, stop
+
+from sf_adapters.midi import PageTurnSink, TurnProfile, find_port, parse_turn
+from sf_plugin.errors import SinkError
+from sf_plugin.positions import PageTurn, StateChange
+from sf_plugin.score.layout import Layout, PageLayout
+from sf_plugin.score.model import Score
+
+pytest.importorskip("rtmidi", reason="python-rtmidi is not installed")
+
+SCORE, LAYOUT = Score("a piece", []), Layout(())
+JACK = "mido.backends.rtmidi/UNIX_JACK"
+
+READER = """
+import sys, mido
+port = mido.open_input("pages", virtual=True, client_name="Sheet Reader", callback=print)
+print("ready")
+sys.stdin.read()
+port.close()
+"""
+
+WITHOUT_RTMIDI = """
+import sys
+sys.modules["rtmidi"] = None
+from sf_adapters.midi import PageTurnSink
+from sf_plugin.errors import SinkError
+try:
+    PageTurnSink("reader").open(None, None)
+except SinkError as error:
+    print(error)
+"""
+
+
+@pytest.fixture(autouse=True)
+def jack_midi(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What MIDO_BACKEND does for a new process, here and in the reader's."""
+    before = mido.backend
+    monkeypatch.setenv("MIDO_BACKEND", JACK)
+    mido.set_backend(JACK)
+    yield
+    mido.set_backend(before)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with jack_server(monkeypatch):
+        yield
+
+
+def open_reader() -> subprocess.Popen[str]:
+    process = start(READER)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.fixture
+def reader(server: None) -> Iterator[subprocess.Popen[str]]:
+    process = open_reader()
+    yield process
+    stop(process)
+
+
+def lines(process: subprocess.Popen[str], count: int) -> list[str]:
+    assert process.stdout is not None
+    return [process.stdout.readline().removesuffix(" time=0\n") for _ in range(count)]
+
+
+def turn(sink: PageTurnSink, *pages: int) -> None:
+    for page in pages:
+        sink.emit(PageTurn(1.0, page, 0.5))
+
+
+def until(true: Callable[[], bool]) -> None:
+    for _ in range(400):
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come to pass")
+
+
+CC_NEXT = [
+    "control_change channel=0 control=67 value=127",
+    "control_change channel=0 control=67 value=0",
+]
+CC_PREVIOUS = [
+    "control_change channel=0 control=66 value=127",
+    "control_change channel=0 control=66 value=0",
+]
+QUIET = ["control_change channel=0 control=123 value=0"]
+
+
+@needs_jackd
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        ("", [*CC_NEXT, *CC_NEXT, *CC_PREVIOUS, *QUIET]),
+        (
+            ",note=61,channel=16",
+            [
+                *[
+                    "note_on channel=15 note=61 velocity=127",
+                    "note_off channel=15 note=61 velocity=0",
+                ]
+                * 2,
+                "note_on channel=15 note=60 velocity=127",
+                "note_off channel=15 note=60 velocity=0",
+                "note_off channel=15 note=61 velocity=0",
+                "note_off channel=15 note=60 velocity=0",
+                "control_change channel=15 control=123 value=0",
+            ],
+        ),
+        (
+            ",program=5,prev=9",
+            [
+                "program_change channel=0 program=5",
+                "program_change channel=0 program=5",
+                "program_change channel=0 program=9",
+                *QUIET,
+            ],
+        ),
+        (
+            ",cc-page=20",
+            [
+                *[f"control_change channel=0 control=20 value={page}" for page in (2, 3, 2)],
+                *QUIET,
+            ],
+        ),
+    ],
+)
+def test_another_program_receives_the_turns(
+    reader: subprocess.Popen[str], profile: str, expected: list[str]
+) -> None:
+    sink = PageTurnSink("sheet READER" + profile)
+    sink.open(SCORE, LAYOUT)
+    sink.emit(StateChange(0.5, "tracking", "waiting"))
+    turn(sink, 2, 3, 2)
+    sink.close()
+    sink.close()
+    assert lines(reader, len(expected)) == expected
+
+
+@needs_jackd
+def test_notes_are_off_after_an_error(reader: subprocess.Popen[str]) -> None:
+    with pytest.raises(RuntimeError), PageTurnSink("reader") as sink:
+        sink.open(SCORE, LAYOUT)
+        raise RuntimeError("the session breaks")
+    assert lines(reader, 1) == QUIET
+
+
+@needs_jackd
+def test_a_port_that_vanishes_is_found_again(
+    server: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said(words: str) -> bool:
+        return any(words in record.message for record in caplog.records)
+
+    caplog.set_level(logging.WARNING)
+    first = open_reader()
+    with PageTurnSink("reader") as sink:
+        sink.open(SCORE, LAYOUT)
+        turn(sink, 2)
+        assert lines(first, 2) == CC_NEXT
+        stop(first)
+        until(lambda: said("is gone"))
+        turn(sink, 3, 4, 3)
+        second = open_reader()
+        assert lines(second, 2) == CC_NEXT
+        assert said("is back")
+        turn(sink, 2)
+        assert lines(second, 2) == CC_PREVIOUS
+    assert lines(second, 1) == QUIET
+    stop(second)
+    assert len(caplog.records) == 2
+
+
+@needs_jackd
+def test_a_name_that_is_not_there_lists_what_is(reader: subprocess.Popen[str]) -> None:
+    with pytest.raises(SinkError, match=r"no MIDI port called 'pedal': there is .*Sheet Reader"):
+        PageTurnSink("pedal").open(SCORE, LAYOUT)
+
+
+@needs_jackd
+def test_no_port_at_all(server: None) -> None:
+    with pytest.raises(SinkError, match="there is no MIDI output at all"):
+        PageTurnSink("pedal").open(SCORE, LAYOUT)
+
+
+def test_no_midi_server(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("JACK_DEFAULT_SERVER", "no-such-server")
+    monkeypatch.setenv("JACK_NO_START_SERVER", "1")
+    with pytest.raises(SinkError, match="MIDI does not start"):
+        PageTurnSink("pedal").open(SCORE, LAYOUT)
+    assert capfd.readouterr().err == ""
+
+
+def test_no_rtmidi() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RTMIDI], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("MIDI back end is missing")
+    assert done.stdout.endswith("pip install python-rtmidi\n")
+
+
+def test_targets() -> None:
+    assert parse_turn("Piano") == ("Piano", TurnProfile("cc", 67, 66, 1))
+    assert parse_turn("Piano, cc=20, prev=30") == ("Piano", TurnProfile("cc", 20, 30, 1))
+    assert parse_turn("Piano,note") == ("Piano", TurnProfile("note", 60, 59, 1))
+    assert parse_turn("Piano,program,channel=16") == ("Piano", TurnProfile("program", 1, 0, 16))
+    assert parse_turn("A:B 28:0,cc-page=0") == ("A:B 28:0", TurnProfile("cc-page", 0, 127, 1))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "",
+        ",cc",
+        "P,pc",
+        "P,cc=128",
+        "P,cc=x",
+        "P,cc=-1",
+        "P,channel=0",
+        "P,channel",
+        "P,note=5,prev=5",
+        "P,cc,note",
+    ],
+)
+def test_targets_that_are_none(target: str) -> None:
+    with pytest.raises(SinkError, match="page turns"):
+        PageTurnSink(target)
+
+
+def test_more_pages_than_a_controller_counts() -> None:
+    pages = Layout(tuple(PageLayout(page) for page in range(1, 129)))
+    with pytest.raises(SinkError, match="128 pages"):
+        PageTurnSink("reader,cc-page").open(SCORE, pages)
+
+
+def test_ports_by_part_of_their_name() -> None:
+    names = ["Midi Through", "Nord Stage 3", "Nord"]
+    assert find_port(names, "stage") == "Nord Stage 3"
+    assert find_port(names, "NORD") == "Nord"
+    assert find_port(names, "nord s") == "Nord Stage 3"
+    assert find_port(names, "pedal") is None
+
+
+@given(
+    st.sampled_from(["cc", "note", "program", "cc-page"]),
+    st.integers(1, 16),
+    st.lists(st.integers(1, 127), max_size=20),
+)
+def test_a_reader_that_obeys_shows_the_page(kind: str, channel: int, pages: list[int]) -> None:
+    profile = TurnProfile(kind, 67, 66, channel)
+    wire = {"cc": "control_change", "note": "note_on", "program": "program_change"}
+    shown = 1
+    for before, page in zip([1, *pages], pages, strict=False):
+        for message in profile.messages(before, page):
+            assert message.channel == channel - 1
+            if kind == "cc-page":
+                shown = message.value
+            elif message.type == wire[kind] and getattr(message, "value", 1):
+                number = message.bytes()[1]
+                shown += {67: 1, 66: -1}[number]
+        assert shown == page

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sf_plugin.score.layout import Layout, Measure
+from sf_plugin.training.engrave import BAR, NOTE, STAFF, SYSTEM, Engraving
+from sf_plugin.training.truth_layout import measures_of_engraving
+
+Bar = tuple[float, float, int, str]
+Note = tuple[float, float]
+
+
+def engraving(
+    *systems: tuple[list[Note], list[Bar]],
+    pages: tuple[int, ...] = (),
+    scores: tuple[int, ...] = (),
+) -> Engraving:
+    """Systems of (x, onset) notes and (x, onset, number, glyph) bar lines, two grobs each."""
+    pages = pages or (0,) * len(systems)
+    scores = scores or (0,) * len(systems)
+    notes = np.zeros(sum(len(n) for n, _ in systems), NOTE)
+    places = [(i, x, onset) for i, (inside, _) in enumerate(systems) for x, onset in inside]
+    for note, (system, x, onset) in zip(notes, places, strict=True):
+        note["system"], note["x"], note["onset"] = system, x, onset
+    bars = [
+        (i, bar_x, onset, number, glyph)
+        for i, (_, lines) in enumerate(systems)
+        for x, onset, number, glyph in lines
+        for bar_x in (x, x + 0.001)
+    ]
+    table = np.zeros(len(systems), SYSTEM)
+    table["page"], table["score"] = pages, scores
+    table["top"] = 0.1 + 0.2 * np.arange(len(systems))
+    table["bottom"] = table["top"] + 0.1
+    table["left"], table["right"] = 0.1, 0.9
+    return Engraving(
+        np.zeros((max(pages) + 1, 12, 8), np.uint8),
+        notes,
+        table,
+        np.zeros(0, STAFF),
+        np.array(bars, BAR),
+    )
+
+
+def edges(layout: Layout) -> list[list[tuple[int, float, float]]]:
+    return [
+        [(m.number, round(m.left, 2), round(m.right, 2)) for m in system.measures]
+        for page in layout.pages
+        for system in page.systems
+    ]
+
+
+def measures(layout: Layout) -> list[Measure]:
+    return [m for page in layout.pages for system in page.systems for m in system.measures]
+
+
+def test_measures_lie_between_bar_lines_and_are_numbered_through_the_document() -> None:
+    first = ([(0.2, 0.0), (0.3, 0.5), (0.6, 1.0)], [(0.5, 1.0, 2, "|"), (0.9, 2.0, 3, "|")])
+    second = ([(0.2, 2.0)], [(0.9, 3.0, 4, "|.")])
+    layout = measures_of_engraving(engraving(first, second, pages=(0, 1)))
+    assert edges(layout) == [[(1, 0.1, 0.5), (2, 0.5, 0.9)], [(3, 0.1, 0.9)]]
+    assert [page.page for page in layout.pages] == [1, 2]
+    assert [m.label for m in measures(layout)] == ["1", "2", "3"]
+    assert np.array(measures(layout)[0].onsets) == pytest.approx(
+        np.array([(0.2, 0.0), (0.3, 2.0), (0.5005, 4.0)]), abs=1e-4
+    )
+
+
+def test_a_bar_line_that_begins_a_system_makes_no_measure() -> None:
+    first = ([(0.3, 0.0)], [(0.2, 0.0, 1, ".|:"), (0.9, 1.0, 2, ":|.")])
+    second = ([(0.3, 1.0)], [(0.2, 1.0, 2, ".|:"), (0.9, 2.0, 3, ":|.")])
+    layout = measures_of_engraving(engraving(first, second))
+    assert edges(layout) == [[(1, 0.1, 0.9)], [(2, 0.1, 0.9)]]
+    assert all(m.repeat_start and m.repeat_end for m in measures(layout))
+
+
+def test_a_bar_of_rest_and_a_pickup_before_the_first_bar_line_are_measures() -> None:
+    rest = ([(0.6, 1.0)], [(0.4, 1.0, 2, "|"), (0.9, 2.0, 3, "|")])
+    assert edges(measures_of_engraving(engraving(rest))) == [[(1, 0.1, 0.4), (2, 0.4, 0.9)]]
+    pickup = ([(0.2, 0.0), (0.6, 0.25)], [(0.3, 0.25, 1, "|"), (0.9, 1.25, 2, "|")])
+    assert [m.label for m in measures(measures_of_engraving(engraving(pickup)))] == ["0", "1"]
+
+
+def test_a_repeat_inside_a_line_ends_one_part_and_begins_the_next() -> None:
+    line = ([(0.2, 0.0), (0.6, 1.0)], [(0.5, 1.0, 2, ":..:"), (0.9, 2.0, 3, ":|.")])
+    left, right = measures(measures_of_engraving(engraving(line)))
+    assert (left.repeat_start, left.repeat_end) == (False, True)
+    assert (right.repeat_start, right.repeat_end) == (True, True)
+
+
+def test_what_is_no_end_of_a_measure_is_left_out() -> None:
+    line = (
+        [(0.2, 0.0), (0.6, 0.5)],
+        [(0.5, 0.5, 1, "!"), (0.88, 1.0, 2, "|"), (0.891, 1.0, 2, "|.")],
+    )
+    assert [len(row) for row in edges(measures_of_engraving(engraving(line)))] == [1]
+
+
+def test_a_measure_may_break_across_lines() -> None:
+    first = ([(0.2, 0.0), (0.7, 1.0)], [(0.5, 1.0, 2, "|")])
+    second = ([(0.2, 1.5)], [(0.9, 2.0, 3, "|.")])
+    layout = measures_of_engraving(engraving(first, second))
+    assert edges(layout) == [[(1, 0.1, 0.5), (2, 0.5, 0.9)], [(3, 0.1, 0.9)]]
+    assert measures(layout)[2].onsets[0] == pytest.approx((0.2, 2.0))
+
+
+def test_each_movement_counts_its_own_bars() -> None:
+    line = ([(0.2, 0.0)], [(0.9, 1.0, 2, "|.")])
+    layout = measures_of_engraving(engraving(line, line, scores=(0, 1)))
+    assert [(m.number, m.label) for m in measures(layout)] == [(1, "1"), (2, "1")]
+
+
+def test_a_system_without_bar_lines_is_one_measure() -> None:
+    layout = measures_of_engraving(engraving(([(0.2, 0.0), (0.8, 1.0)], [])))
+    assert edges(layout) == [[(1, 0.1, 0.9)]]
+    assert measures(layout)[0].onsets == ()
