@@ -21,8 +21,8 @@ lint: .venv/.ready-test ## Check style and types
 	mkdir -p build/types && ln -sfn ../../adapters build/types/sf_adapters
 	$(PYTHON) -m mypy -p sf_plugin -p sf_adapters
 
-bench: .venv/.ready-test ## Measure speed and memory on this machine
-	$(PYTHON) -m sf_plugin.training.bench
+bench: .venv/.ready-demo ## Measure speed and memory on this machine
+	.venv/bin/scorefollow bench
 
 clean: ## Remove what the other targets made, the environment too
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

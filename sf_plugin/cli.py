@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import os
@@ -89,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     _plugins_parser(commands)
     _devices_parser(commands)
     _doctor_parser(commands)
+    _evaluate_parser(commands)
+    _bench_parser(commands)
     return parser
 
 
@@ -467,6 +470,166 @@ def _doctor(args: argparse.Namespace) -> int:
     return FAILED if any(finding.status == "missing" for finding in findings) else OK
 
 
+# evaluate, bench
+
+
+def _evaluate_parser(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "judge a follower on engraved pieces",
+        "Follow seeded, human-like performances of engraved pieces and say how many onsets\n"
+        "were right. The follower sees page images and hears sound, nothing else.\n"
+        "ENGRAVED is a folder written by 'python -m sf_plugin.training.engrave'.",
+        ("whole documents, both conditions", "scorefollow evaluate data/engraved"),
+        (
+            "each page alone, as a table for the docs",
+            "scorefollow evaluate data/engraved --per-page --markdown",
+        ),
+        (
+            "weights of your own",
+            "scorefollow evaluate data/engraved --weights runs/mine/weights.safetensors",
+        ),
+    )
+    parser.add_argument("engraved", metavar="ENGRAVED", type=Path, help="folder of engraved pieces")
+    parser.add_argument(
+        "--pieces",
+        metavar="PATTERN",
+        nargs="+",
+        default=["valid--*--0"],
+        help="which files, without .npz (default valid--*--0)",
+    )
+    parser.add_argument(
+        "--follower",
+        metavar="NAME",
+        default="unet",
+        help=f"which follower listens: {_names(registry().followers)} (default %(default)s)",
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", type=Path, help="of the follower unet (default: the shipped)"
+    )
+    parser.add_argument(
+        "--conditions",
+        metavar="NAMES",
+        default="clean,room",
+        help="clean, room, or both with a comma (default %(default)s)",
+    )
+    parser.add_argument(
+        "--per-page", action="store_true", help="each page is a score of its own: the page is given"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="of the performances (default %(default)s)"
+    )
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        type=Path,
+        help="where recordings are kept (default: recordings in ENGRAVED)",
+    )
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write the report as JSON")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from sf_plugin.training import evaluate
+
+    conditions = args.conditions.split(",")
+    if unknown := set(conditions) - set(evaluate.CONDITIONS):
+        raise ScoreFollowerError(
+            f"--conditions {args.conditions}: {', '.join(sorted(unknown))} is none of "
+            f"{', '.join(evaluate.CONDITIONS)}"
+        )
+    pieces = evaluate.find_pieces(args.engraved, args.pieces)
+    follower = _make_follower(args.follower, args.weights)
+    display = Display(live=False)
+    with display.shown():
+        report = evaluate.evaluate(
+            pieces,
+            follower,
+            args.cache or args.engraved / "recordings",
+            conditions=conditions,
+            per_page=args.per_page,
+            seed=args.seed,
+            progress=display.progress,
+        )
+    report = {"follower": args.follower, **_fingerprint(args.follower, args.weights), **report}
+    if args.out is not None:
+        _write_whole(args.out, json.dumps(report, indent=1) + "\n")
+    if args.markdown:
+        sys.stdout.write(evaluate.markdown(report))
+        return OK
+    _print_rows(*evaluate.table(report))
+    print("\n" + "\n".join(evaluate.facts(report)))
+    return OK
+
+
+def _make_follower(name: str, weights: Path | None) -> Any:
+    from sf_plugin.api import make_follower
+
+    if weights is None:
+        return make_follower(name)
+    if name != "unet":
+        raise ScoreFollowerError(f"--weights {weights}: '{name}' takes none: leave --weights out")
+    from sf_plugin.unet.follower import UNetFollower
+
+    return UNetFollower(weights)
+
+
+def _fingerprint(follower: str, weights: Path | None) -> dict[str, str]:
+    if follower != "unet":
+        return {}
+    from sf_plugin.unet.weights import SHIPPED
+
+    file = weights or SHIPPED
+    return {"weights": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+
+
+def _bench_parser(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "bench",
+        _bench,
+        "measure speed and memory on this machine",
+        "Follow the demo on a document of several pages, on one CPU thread, and say how\n"
+        "long each step takes, how long starting takes and how much memory it needs;\n"
+        "beside it the configuration of Henkel et al. 2020 with random weights.",
+        ("measure", "scorefollow bench"),
+        ("keep the figures", "scorefollow bench --json bench.json"),
+    )
+    parser.add_argument(
+        "--pages",
+        metavar="N",
+        type=_count,
+        default=10,
+        help="pages of the document (default %(default)s)",
+    )
+    parser.add_argument(
+        "--seconds",
+        metavar="N",
+        type=_count,
+        default=60,
+        help="seconds of sound to follow (default %(default)s)",
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", type=Path, help="weights of your own (default: the shipped)"
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures as JSON")
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from sf_plugin.training import bench
+
+    display = Display(live=False)
+    with display.shown():
+        report = bench.bench(args.pages, args.seconds, args.weights, display.progress)
+    if args.json is not None:
+        _write_whole(args.json, json.dumps(report, indent=1) + "\n")
+    _print_rows(*bench.table(report))
+    print("\n" + "\n".join(bench.facts(report)))
+    return OK
+
+
 # what the terminal shows
 
 
@@ -572,6 +735,13 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not in 1 to 1000")
+    return value
+
+
 def _names(offers: dict[str, Offer[Any]]) -> str:
     return ", ".join(sorted(offers)) or "none"
 
@@ -587,6 +757,15 @@ def _one_line(error: BaseException) -> str:
 
 def _say(text: str) -> None:
     errors.print(Text(text))
+
+
+def _print_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(head[0], box=None, pad_edge=False)
+    for column in head[1:]:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    _print_table(table)
 
 
 def _print_table(table: Table) -> None:

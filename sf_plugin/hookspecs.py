@@ -40,9 +40,7 @@ class RegisterPageLoader(Protocol):
 
 
 class RegisterSource(Protocol):
-    def __call__(
-        self, scheme: str, factory: Callable[[str], Source], *, help: str = ""
-    ) -> None:
+    def __call__(self, scheme: str, factory: Callable[[str], Source], *, help: str = "") -> None:
         """`factory(rest)` opens `SCHEME:rest` given to `--audio`."""
 
 

@@ -25,8 +25,6 @@ class Estimate:
     y: float
     confidence: float
     state: State
-    speed: float | None = None
-    """Systems' widths a second, smoothed; None where unknown."""
 
 
 class Event:

@@ -120,7 +120,7 @@ def test_an_empty_layout_gives_nulls() -> None:
         Layout((PageLayout(1, (System(0, 1, 0, 1),)),)),
     ):
         mapper.open(layout)
-        position = mapper.locate(Estimate(1.0, 1, 0.5, 0.5, 0.3, "tracking", speed=0.1))
+        position = mapper.locate(Estimate(1.0, 1, 0.5, 0.5, 0.3, "tracking"))
         assert (position.measure, position.label, position.beat, position.tempo) == (None,) * 4
         assert position.pass_ == 1
         assert (position.x, position.y) == (0.5, 0.5)

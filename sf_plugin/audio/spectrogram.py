@@ -81,13 +81,15 @@ class _FilterBank:
         resolution = sample_rate / band.window
         centres = band.centres()
         ratio = 2 ** (1 / band.per_octave)
-        index, weight, starts = [], [], []
+        index: list[NDArray[np.intp]] = []
+        weight: list[NDArray[np.float64]] = []
+        starts: list[int] = []
         for centre in centres:
             low = min(centre / ratio, centre - resolution)
             high = max(centre * ratio, centre + resolution)
             inside = np.flatnonzero((frequencies > low) & (frequencies < high))
             f = frequencies[inside]
-            starts.append(sum(map(len, index)))
+            starts.append(sum(len(inside) for inside in index))
             index.append(inside)
             weight.append(np.minimum((f - low) / (centre - low), (high - f) / (high - centre)))
         self._index = np.concatenate(index)
@@ -135,7 +137,9 @@ class Spectrogram:
         frames = []
         while (end := self._end(self._next) - self._first) <= len(self._buffer):
             frames.append(
-                np.concatenate([bank(self._buffer[end - len(bank.window) : end]) for bank in self._banks])
+                np.concatenate(
+                    [bank(self._buffer[end - len(bank.window) : end]) for bank in self._banks]
+                )
             )
             self._next += 1
         surplus = self._end(self._next) - self._longest - self._first
@@ -159,6 +163,15 @@ class Spectrogram:
             out[n] = np.log1p(frame * np.float32(c.gain / self._level))
         return out
 
+    def hear(self, samples: Floats) -> tuple[Floats, Floats]:
+        """(n,) samples to (frames, bins) features and (frames,) peaks.
+
+        A peak is the amplitude of a frame's strongest bin before the gain, full
+        scale 1.
+        """
+        power = self.power(samples)
+        return self.compress(power), np.sqrt(power.max(1, initial=0))
+
     def feed(self, samples: Floats) -> Floats:
         """(n,) samples to (frames, bins) features of the frames they complete."""
-        return self.compress(self.power(samples))
+        return self.hear(samples)[0]

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ if not toolkit.loadData(sys.stdin.buffer.read().decode()):
 sys.stdout.buffer.write(toolkit.getMEI().encode())
 """
 """Reads Humdrum in a process of its own: malformed spines make Verovio abort."""
-_XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
+XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
 
 
 def load_engraved(paths: Sequence[Path]) -> Score:
@@ -64,7 +64,7 @@ def load_engraved(paths: Sequence[Path]) -> Score:
         raise ScoreError(f"{path}: the file is empty (0 bytes): get it again")
     try:
         if path.suffix.lower() in VEROVIO_SUFFIXES:
-            return replace(engrave(_read_text(path)), name=path.stem)
+            return replace(engrave(read_text(path)), name=path.stem)
         return replace(engrave_stream(_parse_with_music21(path)), name=path.stem)
     except ScoreError as error:
         raise ScoreError(f"{path}: {error}") from None
@@ -119,7 +119,7 @@ def engrave(text: str) -> Score:
     """
     toolkit = _toolkit(text)
     facts = _facts(toolkit.getMEI())
-    beats = _beats(toolkit)
+    beats = beats_of(toolkit)
     pictures, pages, number = [], [], 1
     for page in range(1, toolkit.getPageCount() + 1):
         drawing = Drawing(toolkit.renderToSVG(page))
@@ -151,18 +151,19 @@ class _Fact:
     volta: str | None
 
 
-def _new_toolkit() -> Any:
+def new_toolkit(options: Mapping[str, Any] | None = None) -> Any:
+    """A quiet Verovio toolkit for A4 pages, with other options where given."""
     import verovio
 
     verovio.enableLog(verovio.LOG_OFF)
     toolkit = verovio.toolkit(False)
     toolkit.setResourcePath(str(data_folder()))
-    toolkit.setOptions(_OPTIONS)
+    toolkit.setOptions({**_OPTIONS, **(options or {})})
     return toolkit
 
 
 def _toolkit(text: str) -> Any:
-    toolkit = _new_toolkit()
+    toolkit = new_toolkit()
     if not toolkit.loadData(text) or toolkit.getPageCount() == 0:
         raise ScoreError("cannot be engraved: check that a notation program opens it")
     mei = ElementTree.fromstring(toolkit.getMEI())
@@ -187,7 +188,7 @@ def _facts(mei: str) -> dict[str, _Fact]:
             volta = element.get("n") or element.get("label") or volta
         if local(element) == "measure":
             left, right = element.get("left", ""), element.get("right", "")
-            facts[element.get(_XML_ID, "")] = _Fact(
+            facts[element.get(XML_ID, "")] = _Fact(
                 label=element.get("n"),
                 repeat_start=opens_next or left in ("rptstart", "rptboth"),
                 repeat_end=right in ("rptend", "rptboth"),
@@ -203,7 +204,7 @@ def _facts(mei: str) -> dict[str, _Fact]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Beats:
+class Beats:
     """Onsets in quarter notes from the start of the piece."""
 
     notes: dict[str, float]
@@ -211,14 +212,14 @@ class _Beats:
     """Start and end by measure id."""
 
 
-def _beats(toolkit: Any) -> _Beats:
+def beats_of(toolkit: Any) -> Beats:
     """Times by id; grace notes take none."""
     mei = toolkit.getMEI()
     if re.search(r'\bgrace="', mei):
         root = ElementTree.fromstring(mei)
         _drop_grace(root)
-        toolkit = _new_toolkit()
-        toolkit.loadData(_mei_text(root))
+        toolkit = new_toolkit()
+        toolkit.loadData(mei_text(root))
     notes: dict[str, float] = {}
     starts: list[tuple[str, float]] = []
     end = 0.0
@@ -229,12 +230,12 @@ def _beats(toolkit: Any) -> _Beats:
         for name in (*entry.get("on", ()), *entry.get("restsOn", ())):
             notes.setdefault(name, float(entry["qstamp"]))
     ends = [*(start for _, start in starts[1:]), end]
-    return _Beats(
+    return Beats(
         notes, {name: (start, last) for (name, start), last in zip(starts, ends, strict=True)}
     )
 
 
-def _mei_text(root: ElementTree.Element) -> str:
+def mei_text(root: ElementTree.Element) -> str:
     """The tree as Verovio reads it: one default namespace, no prefixes."""
     for element in root.iter():
         element.tag = local(element)
@@ -254,7 +255,7 @@ def _system(
     drawing: Drawing,
     group: ElementTree.Element,
     facts: dict[str, _Fact],
-    beats: _Beats,
+    beats: Beats,
     number: int,
 ) -> System | None:
     """A system and its measures, numbered from `number`; None where nothing is drawn."""
@@ -302,7 +303,7 @@ def _system(
 def _onsets(
     drawing: Drawing,
     measure: ElementTree.Element,
-    beats: _Beats,
+    beats: Beats,
     left: float,
     right: float,
 ) -> tuple[tuple[float, float], ...]:
@@ -333,7 +334,12 @@ def _onsets(
     return tuple(pairs)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """MusicXML or MEI (Humdrum becomes MEI), unpacked where packed.
+
+    Raises:
+        ScoreError: damaged, cut off or another format.
+    """
     data = path.read_bytes()
     if path.suffix.lower() == ".mxl" or data.startswith(b"PK"):
         data = _unpack(data)

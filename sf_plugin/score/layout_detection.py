@@ -7,6 +7,8 @@ It finds systems that stand below one another.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,17 +34,20 @@ def runs(on: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 def peaks(profile: Floats, threshold: float, distance: int) -> list[float]:
     """Centres of the local maxima above `threshold`, the higher of two close ones."""
+    padded = np.pad(profile, 1, constant_values=-1)
+    tops = np.flatnonzero(
+        (profile >= threshold) & (profile >= padded[:-2]) & (profile > padded[2:])
+    )
     found: list[int] = []
-    for i in np.argsort(-profile):
-        if profile[i] < threshold:
-            break
+    for i in tops[np.argsort(-profile[tops], kind="stable")]:
         if all(abs(int(i) - j) >= distance for j in found):
             found.append(int(i))
     centres = []
     for i in sorted(found):
         window = slice(max(0, i - 1), i + 2)
         weight = profile[window]
-        centres.append(float((np.arange(window.start, window.start + len(weight)) * weight).sum() / weight.sum()))
+        columns = np.arange(window.start, window.start + len(weight))
+        centres.append(float((columns * weight).sum() / weight.sum()))
     return centres
 
 
@@ -70,10 +75,10 @@ def find_measures(bars: Floats, left: float, right: float) -> list[tuple[float, 
     lines = [x + int(left) + 0.5 for x in peaks(inside, BAR, BAR_DISTANCE)]
     edges = [left] + [x for x in lines if x - left > EDGE]
     if len(edges) > 1 and right - edges[-1] < TRAIL:
-        edges[-1] = max(edges[-1], right - 1)
+        edges[-1] = right
     else:
         edges.append(right)
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def detect_page(maps: Floats, page: int, first_measure: int) -> PageLayout:

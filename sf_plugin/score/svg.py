@@ -122,11 +122,11 @@ def numbers(text: str) -> list[float]:
     return [float(v) for v in re.findall(r"-?\d*\.?\d+(?:e-?\d+)?", text)]
 
 
-def centre_of_glyph(use: ElementTree.Element) -> float:
+def centre_of_glyph(use: ElementTree.Element, font: str = "Leipzig") -> float:
     """Where the middle of a drawn glyph stands, in units inside the page margin."""
     x, _, scale = numbers(use.get("transform", ""))[:3]
     code = use.get(_HREF, use.get("href", ""))[1:].partition("-")[0]
-    return x + scale * _advances("Leipzig").get(code, 0.0) / 2
+    return x + scale * _advances(font).get(code, 0.0) / 2
 
 
 @cache

@@ -70,9 +70,5 @@ class DocumentCells:
 
     def nearest(self, page: int, x: float, y: float) -> int:
         """The cell nearest to a point; the page first, then the system, then x."""
-        away = (
-            np.abs(self.page - page) * 1e4
-            + np.abs(self.y - y) * 1e2
-            + np.abs(self.x - x)
-        )
+        away = np.abs(self.page - page) * 1e4 + np.abs(self.y - y) * 1e2 + np.abs(self.x - x)
         return int(np.argmin(away))

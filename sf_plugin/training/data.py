@@ -86,7 +86,8 @@ def spoil_page(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
     if rng.random() < 0.3:
         ink += rng.standard_normal(CANVAS, np.float32) * np.float32(rng.uniform(0.01, 0.08))
     if rng.random() < 0.2:
-        shade = np.linspace(*rng.uniform(0, 0.25, 2), CANVAS[1], dtype=np.float32)
+        first, last = rng.uniform(0, 0.25, 2)
+        shade = np.linspace(first, last, CANVAS[1], dtype=np.float32)
         ink += (1 - ink) * shade
     return np.clip(ink, 0, 1), Placement(left, top, *size)
 
@@ -135,8 +136,13 @@ def note_rolls(performance: Performance, count: int, fps: int) -> tuple[np.ndarr
 
 
 def place_targets(
-    performance: Performance, page: int, first_system: int, systems: list[SystemRows],
-    times: np.ndarray, placement: Placement, spread: float = 1.5,
+    performance: Performance,
+    page: int,
+    first_system: int,
+    systems: list[SystemRows],
+    times: np.ndarray,
+    placement: Placement,
+    spread: float = 1.5,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Frames whose last onset is on the page, and (targets, cells) where that stands."""
     index = np.searchsorted(performance.onsets["time"], times, side="right") - 1
@@ -160,8 +166,12 @@ class Sampler:
     """Endless page samples from engraved pieces, seeded."""
 
     def __init__(
-        self, folder: Path, templates: Templates, config: SpectrogramConfig,
-        patterns: tuple[str, ...] = ("train--*.npz",), limit: int | None = None,
+        self,
+        folder: Path,
+        templates: Templates,
+        config: SpectrogramConfig,
+        patterns: tuple[str, ...] = ("train--*.npz",),
+        limit: int | None = None,
     ) -> None:
         self.templates = templates
         self.config = config
@@ -213,8 +223,10 @@ class Sampler:
         maps = np.zeros((3, rows, columns), np.float32)
         for i in here:
             s = piece.systems[i]
-            across = slice(*np.round(placement.columns(np.array([s["left"], s["right"]]))).astype(int))
-            down = slice(*np.round(placement.rows(np.array([s["top"], s["bottom"]]))).astype(int))
+            sides = placement.columns(np.array([s["left"], s["right"]]))
+            ends = placement.rows(np.array([s["top"], s["bottom"]]))
+            across = slice(*np.round(sides).astype(int))
+            down = slice(*np.round(ends).astype(int))
             maps[0, down, across] = 1
             for staff in piece.staves[piece.staves["system"] == i]:
                 top, bottom = placement.rows(np.array([staff["top"], staff["bottom"]]))

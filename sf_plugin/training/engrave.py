@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pymupdf
@@ -55,9 +56,7 @@ SYSTEM = np.dtype(
     ]
 )
 STAFF = np.dtype([("system", "i2"), ("top", "f4"), ("bottom", "f4")])
-BAR = np.dtype(
-    [("system", "i2"), ("x", "f4"), ("onset", "f8"), ("measure", "i2"), ("glyph", "U8")]
-)
+BAR = np.dtype([("system", "i2"), ("x", "f4"), ("onset", "f8"), ("measure", "i2"), ("glyph", "U8")])
 
 
 class EngravingError(RuntimeError):
@@ -114,7 +113,12 @@ def run_lilypond(source: Path, staff_size: float | None = None, timeout: float =
         source.name,
     ]
     done = subprocess.run(
-        command, cwd=source.parent, capture_output=True, timeout=timeout, text=True, errors="replace"
+        command,
+        cwd=source.parent,
+        capture_output=True,
+        timeout=timeout,
+        text=True,
+        errors="replace",
     )
     pdf = source.parent / "sf-engraved.pdf"
     if not pdf.exists():
@@ -136,7 +140,11 @@ def _facts(page: pymupdf.Page) -> Iterator[tuple[str, list[str], pymupdf.Rect]]:
 
 def read_truth(pdf: Path, page_width: int = PAGE_WIDTH) -> Engraving:
     """Render a PDF engraved with truth links and collect its facts."""
-    pages, notes, systems, staves, bars = [], [], [], [], []
+    pages: list[np.ndarray] = []
+    notes: list[tuple[Any, ...]] = []
+    systems: list[tuple[Any, ...]] = []
+    staves: list[tuple[Any, ...]] = []
+    bars: list[tuple[Any, ...]] = []
     with pymupdf.open(pdf) as document:
         for page in document:
             facts = list(_facts(page))
@@ -184,14 +192,14 @@ def read_truth(pdf: Path, page_width: int = PAGE_WIDTH) -> Engraving:
             for kind, values, box in facts:
                 x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
                 if kind == "note":
-                    score, onset, grace, pitch, length, tied, tempo = values
+                    block, onset, grace, pitch, length, tied, tempo = values
                     notes.append(
                         (
                             number,
                             nearest(y),
                             x / width,
                             y / height,
-                            int(score) - 1,
+                            int(block) - 1,
                             float(Fraction(onset)),
                             float(Fraction(grace)),
                             round(float(pitch)) + 60,
@@ -202,7 +210,13 @@ def read_truth(pdf: Path, page_width: int = PAGE_WIDTH) -> Engraving:
                     )
                 elif kind == "bar" and values[3]:
                     bars.append(
-                        (nearest(y), x / width, float(Fraction(values[1])), int(values[2]), values[3])
+                        (
+                            nearest(y),
+                            x / width,
+                            float(Fraction(values[1])),
+                            int(values[2]),
+                            values[3],
+                        )
                     )
     if not pages or not notes:
         raise EngravingError("no note heads with truth on any page")

@@ -35,7 +35,7 @@ def head_loss(logits: Tensor, sample: PageSample) -> Tensor:
 
 
 def losses(
-    net: ScoreUNet, pair: tuple[PageSample, ...], frames_per_page: int = 96
+    net: ScoreUNet, pair: tuple[PageSample, ...], frames_per_page: int = 160
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """One step's terms by name, and how often the likeliest cell is right."""
     terms: dict[str, list[Tensor]] = {name: [] for name in WEIGHTS}
@@ -56,7 +56,7 @@ def losses(
         target[sample.cell_heads[:, 0], sample.cell_heads[:, 1]] = 1
         target[sample.cell_heads[:, 0], -1] = 1
         terms["strip"].append(sparse_bce(roll, target, 4.0))
-        strips.append(net.block_i.prepare(strip))
+        strips.append(net.read_strip(strip))
     cells = Cells.join(strips)
     right_cell = right_system = total = 0
     start = 0
@@ -66,7 +66,7 @@ def losses(
         rolls = torch.cat([sample.active, sample.onset], 1)
         terms["audio"].append(sparse_bce(heard, rolls, 3.0))
         pick = torch.randperm(len(sample.target_frames))[:frames_per_page]
-        logits = net.block_i(cells, z[0, sample.target_frames[pick]])
+        logits, _ = net.place_logits(cells, z[0, sample.target_frames[pick]])
         target = torch.zeros_like(logits)
         target[:, start : start + sample.cells] = sample.target_cells[pick]
         start += sample.cells

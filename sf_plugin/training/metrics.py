@@ -124,4 +124,4 @@ def answers(positions: Sequence[Position], truth: Truth) -> Answers:
         right[0, i] = said.page == truth.page[i]
         right[1, i] = right[0, i] and system == truth.system[i]
         right[2, i] = truth.measure_at(said.page, said.x, said.y) == truth.measure[i] > 0
-    return Answers(error, *right, confidence)
+    return Answers(error, right[0], right[1], right[2], confidence)

@@ -11,7 +11,14 @@ from sf_plugin.training.engrave import Engraving
 
 NOTE = np.dtype([("onset", "f8"), ("duration", "f4"), ("pitch", "i2"), ("velocity", "i2")])
 ONSET = np.dtype(
-    [("time", "f8"), ("page", "i2"), ("system", "i2"), ("x", "f4"), ("score", "i2"), ("moment", "f8")]
+    [
+        ("time", "f8"),
+        ("page", "i2"),
+        ("system", "i2"),
+        ("x", "f4"),
+        ("score", "i2"),
+        ("moment", "f8"),
+    ]
 )
 """Where the notes that begin together stand; `page` and `system` from 0."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,9 +41,7 @@ def measure_piano(soundfont: Path, program: int, config: SpectrogramConfig) -> n
     rate, hop = config.sample_rate, config.sample_rate / config.fps
     seconds = FRAMES / config.fps
     gap = seconds + 1.5
-    out = np.zeros(
-        (len(VELOCITIES), PHASES, len(PITCHES), FRAMES, config.bins), np.float32
-    )
+    out = np.zeros((len(VELOCITIES), PHASES, len(PITCHES), FRAMES, config.bins), np.float32)
     for v, velocity in enumerate(VELOCITIES):
         notes = np.zeros(len(PITCHES), NOTE)
         notes["onset"] = 1 + np.arange(len(PITCHES)) * gap
@@ -80,7 +79,8 @@ class Templates:
             if start >= frames or start < -FRAMES:
                 continue
             v = int(np.argmin([abs(int(note["velocity"]) - x) for x in VELOCITIES]))
-            gain = (int(note["velocity"]) / VELOCITIES[v]) ** 4  # amplitude goes with velocity squared
+            # amplitude goes with velocity squared
+            gain = (int(note["velocity"]) / VELOCITIES[v]) ** 4
             held = max(1, round(float(note["duration"]) * fps))
             clip = table[v, phase, int(note["pitch"]) - 21]
             body = np.power(10.0, clip[: held + 8].astype(np.float32) * 0.05 - 10.0) * gain
@@ -95,7 +95,7 @@ class Templates:
         return out[:frames]
 
 
-def augment(power: Floats, rng: np.random.Generator) -> Floats:
+def augment(power: np.ndarray, rng: np.random.Generator) -> Floats:
     """Rooms, microphones, noise and level, in the power domain."""
     frames, bins = power.shape
     if rng.random() < 0.7:  # a room: exponential smear, high tones die sooner
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     config = SpectrogramConfig()
-    tables = {}
+    tables: dict[str, Any] = {}
     for font, program in PIANOS:
         power = measure_piano(SOUNDFONTS[font], program, config)
         level = np.round((np.log10(power + 1e-10) + 10) * 20)

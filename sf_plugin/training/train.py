@@ -1,6 +1,6 @@
 """Train the network: one loop, read top to bottom.
 
-    python -m sf_plugin.training.train DATA TEMPLATES RUN --steps 6000
+    python -m sf_plugin.training.train DATA TEMPLATES RUN --minutes 90
 
 Checkpoints go to RUN/last.pt and training resumes from there; curves to
 RUN/curves.jsonl.  `--export FILE` writes the averaged weights as safetensors.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import math
 import time
@@ -28,7 +29,7 @@ from sf_plugin.unet.network import ScoreUNet
 from sf_plugin.unet.weights import save_weights
 
 
-class Stream(IterableDataset):  # type: ignore[type-arg]
+class Stream(IterableDataset[tuple[PageSample, PageSample]]):
     """Page pairs made in a process of their own while the network learns."""
 
     def __init__(self, sampler: Sampler, seed: int) -> None:
@@ -48,6 +49,11 @@ def learning_rate(step: int, done: float, peak: float, warm_up: int = 150) -> fl
     """Linear warm-up over steps, then a cosine to one fiftieth as `done` goes from 0 to 1."""
     cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     return peak * min(1.0, (step + 1) / warm_up) * cosine
+
+
+def how_far(step: int, spent: float, args: argparse.Namespace) -> float:
+    """Share of the training done, by time where `--minutes` is given, else by steps."""
+    return float(spent / 60 / args.minutes if args.minutes else step / args.steps)
 
 
 def main() -> None:
@@ -72,7 +78,7 @@ def main() -> None:
     sampler = Sampler(args.data, Templates(args.templates), spectrogram, patterns)
     print(f"{len(sampler.pieces)} pieces, {len(sampler.index)} pages", flush=True)
     net = ScoreUNet(CONFIGS["default"])
-    net.page.to(memory_format=torch.channels_last)
+    net.page.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=1e-2)
     step, spent = 0, 0.0
     checkpoint = args.run / "last.pt"
@@ -85,20 +91,20 @@ def main() -> None:
         step, spent = saved["step"], saved["spent"]
         print(f"resumed at step {step}", flush=True)
     else:
-        frames = torch.cat([pair[0].frames for pair, _ in zip(sampler.pairs(1), range(60))])
+        pairs = itertools.islice(sampler.pairs(args.seed), 60)
+        frames = torch.cat([pair[0].frames for pair in pairs])
         net.audio.mean.copy_(frames.mean(0))
         net.audio.deviation.copy_(frames.std(0) + 0.05)
         average = copy.deepcopy(net)
     samples = prefetch(sampler, args.seed + 1000 * step)
     sums: dict[str, float] = {}
     since, began = 0, time.time()
-    done = 0.0
-    while done < 1:
+    while (done := how_far(step, spent, args)) < 1:
         before = time.time()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, done, args.rate)
         terms, scores = losses(net, next(samples))
-        loss = sum((WEIGHTS[name] * term for name, term in terms.items()), torch.zeros(()))
+        loss = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
         optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
@@ -106,13 +112,14 @@ def main() -> None:
             optimiser.step()
         step += 1
         spent += time.time() - before
-        done = spent / 60 / args.minutes if args.minutes else step / args.steps
+        last = how_far(step, spent, args) >= 1
         keep = min(0.998, step / (step + 20))
         with torch.no_grad():
             for mean, new in zip(average.parameters(), net.parameters(), strict=True):
                 mean.lerp_(new, 1 - keep)
-        for name, value in {**terms, **scores}.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach() if isinstance(value, torch.Tensor) else value)
+        figures = scores | {name: float(term.detach()) for name, term in terms.items()}
+        for name, value in figures.items():
+            sums[name] = sums.get(name, 0.0) + value
         since += 1
         if step % 50 == 0:
             line = {"step": step} | {name: round(value / since, 4) for name, value in sums.items()}
@@ -121,7 +128,7 @@ def main() -> None:
             with (args.run / "curves.jsonl").open("a") as curves:
                 curves.write(json.dumps(line) + "\n")
             sums, since, began = {}, 0, time.time()
-        if step % 250 == 0 or done >= 1:
+        if step % 250 == 0 or last:
             state = {"net": net.state_dict(), "average": average.state_dict(),
                      "optimiser": optimiser.state_dict(), "step": step, "spent": spent}  # fmt: skip
             torch.save(state, checkpoint.with_suffix(".partial"))

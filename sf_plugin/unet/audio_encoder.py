@@ -97,16 +97,22 @@ class WindowEncoder(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.context = config.context
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(config.spectrogram.bins))
+        self.register_buffer("deviation", torch.ones(config.spectrogram.bins))
 
-        def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+        def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
             return nn.Sequential(
-                nn.Conv2d(inputs, outputs, kernel, stride), nn.GroupNorm(1, outputs), nn.ELU()
+                nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2),
+                nn.GroupNorm(1, outputs),
+                nn.ELU(),
             )
 
-        self.stack = nn.Sequential(
-            conv(1, 16), conv(16, 16), conv(16, 32, stride=2), conv(32, 32),
-            conv(32, 64, stride=2), conv(64, 96, stride=2), conv(96, 96, 1), nn.Flatten(),
-        )  # fmt: skip
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((1, 24), (24, 48), (48, 96), (96, 96)):
+            layers += [conv(inputs, outputs), conv(outputs, outputs), nn.MaxPool2d(2)]
+        self.stack = nn.Sequential(*layers, conv(96, 96, 1), nn.Flatten())
         with torch.no_grad():
             size = self.stack(torch.zeros(1, 1, config.context, config.spectrogram.bins)).shape[1]
         self.project = nn.Sequential(
@@ -121,7 +127,7 @@ class WindowEncoder(nn.Module):
             past, start = frames.new_zeros(batch, self.context - 1, bins), None
         else:
             past, start = state[0], (state[1], state[2])
-        heard = torch.cat([past, frames], 1)
+        heard = torch.cat([past, (frames - self.mean) / self.deviation], 1)
         windows = heard.unfold(1, self.context, 1).transpose(2, 3)
         encoded = self.project(self.stack(windows.reshape(-1, 1, self.context, bins)))
         y, (hidden, cell) = self.memory(encoded.reshape(batch, count, -1), start)

@@ -18,6 +18,9 @@ class UNetConfig:
         page_width: pixels a page is read at.
         channels: of blocks A to E; F to I mirror D to A.
         strides: (vertical, horizontal) on entering A to E.
+        pool: enter a block by max pooling, as published, rather than by a strided
+            convolution.
+        groups: of the group norms; 1 as published.
         film: the blocks the audio conditions; all before the first of them are
             computed once per page.
         readout: "pixels" ends in block I over the page, as published; "strip"
@@ -36,6 +39,8 @@ class UNetConfig:
     page_width: int = 848
     channels: tuple[int, int, int, int, int] = (16, 48, 64, 96, 128)
     strides: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (2, 2), (2, 2), (2, 1))
+    pool: bool = False
+    groups: int = 8
     film: str = "I"
     readout: Literal["pixels", "strip"] = "strip"
     cells: int = 128
@@ -71,12 +76,14 @@ CUNET = UNetConfig(
     page_width=278,
     channels=(8, 16, 32, 64, 128),
     strides=((1, 1), (2, 2), (2, 2), (2, 2), (2, 2)),
+    pool=True,
+    groups=1,
     film="BCDEFGH",
     readout="pixels",
     row_memory=False,
     audio="window",
     audio_channels=32,
-    audio_memory=64,
+    audio_memory=128,
     spectrogram=PAPER,
 )
 """The setting of Henkel, Kelz and Widmer (ISMIR 2020): the page at a third of 1181 x 835."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,17 @@ from sf_plugin.unet.network import Cells
 from sf_plugin.unet.pages import EncodedPage, PageEncoder, document_layout
 from sf_plugin.unet.weights import SHIPPED, load_weights
 
+PATH = TrackerConfig()
+
+SILENCE = 3e-4
+"""Amplitude of the loudest partial, full scale 1, below which nothing sounds."""
+
+BESIDE = 0.01
+"""The same, beside what was loudest in the last seconds."""
+
+SOUNDS = 0.5
+"""Probability from which the network hears a note."""
+
 
 class UNetFollower(Follower):
     """Follows a whole document; knows neither the page nor the boxes beforehand.
@@ -34,12 +44,13 @@ class UNetFollower(Follower):
         WeightsError: the weights are missing, damaged or of another version.
     """
 
-    def __init__(self, weights: Path = SHIPPED, tracker: TrackerConfig = TrackerConfig()) -> None:
+    def __init__(self, weights: Path = SHIPPED, tracker: TrackerConfig = PATH) -> None:
         torch.set_num_threads(1)
         self.net = load_weights(weights)
         self.spectrogram = Spectrogram(self.net.config.spectrogram)
         self.sample_rate = self.spectrogram.config.sample_rate
         self.tracker_config = tracker
+        self._forget = 0.5 ** (1 / (5 * self.spectrogram.config.fps))
         self.tracker: Tracker | None = None
         self.pages: list[EncodedPage | None] = []
         self.reset()
@@ -48,9 +59,15 @@ class UNetFollower(Follower):
         encoder = PageEncoder(self.net)
         self.pages = []
         measures = 0
+        known_pages = score.layout.pages if score.layout is not None else None
+        if known_pages is not None and len(known_pages) != len(score.pages):
+            raise ScoreError(
+                f"{score.name}: the layout has {len(known_pages)} pages, the score "
+                f"{len(score.pages)}: is it another score's layout?"
+            )
         for number, image in enumerate(score.pages):
             progress("reading pages", number, len(score.pages))
-            known = score.layout.pages[number] if score.layout is not None else None
+            known = known_pages[number] if known_pages is not None else None
             page = encoder(image, number + 1, measures + 1, known)
             if page is not None:
                 measures += sum(len(system.measures) for system in page.layout.systems)
@@ -69,25 +86,35 @@ class UNetFollower(Follower):
         self.spectrogram.reset()
         self._state: State | None = None
         self._frame = 0
+        self._loudest = 0.0
         if self.tracker is not None:
             self.tracker.reset()
 
-    def feed(self, samples: NDArray[np.float32]) -> Iterator[Estimate]:
+    def feed(self, samples: NDArray[np.float32]) -> list[Estimate]:
         if self.tracker is None:
             raise ScoreError("no score on the stand: call prepare() first")
-        for frame in self.spectrogram.feed(samples):
-            logits = self.hear(frame)
-            yield self.tracker.step(
-                logits, self.spectrogram.level, self.spectrogram.time(self._frame)
+        estimates = []
+        for frame, peak in zip(*self.spectrogram.hear(samples), strict=True):
+            logits, sounding, struck = self.hear(frame)
+            self._loudest = max(float(peak), self._loudest * self._forget)
+            quiet = peak < max(SILENCE, BESIDE * self._loudest) or sounding < 0.5 * SOUNDS
+            time = self.spectrogram.time(self._frame)
+            estimates.append(
+                self.tracker.step(logits, time, quiet=bool(quiet), struck=struck > SOUNDS)
             )
             self._frame += 1
+        return estimates
 
     @torch.inference_mode()
-    def hear(self, frame: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One (bins,) frame to (cells,) logits over the document."""
+    def hear(self, frame: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, float]:
+        """One (bins,) frame to (cells,) logits over the document.
+
+        Also how likely the surest pitch sounds, and how likely the surest begins.
+        """
         z, self._state = self.net.audio(torch.from_numpy(frame)[None, None], self._state)
-        logits: NDArray[np.float32] = self.net.block_i(self.cells, z[0])[0].numpy()
-        return logits
+        logits, heard = self.net.place_logits(self.cells, z[0])
+        sounding, struck = heard[0].amax(1).tolist()
+        return logits[0].numpy(), sounding, struck
 
     def goto(self, page: int, x: float, y: float) -> None:
         if self.tracker is not None:

@@ -48,10 +48,9 @@ class Block(nn.Module):
     """Two 3 x 3 convolutions with GroupNorm and ELU; FiLM after the second norm."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: tuple[int, int] = (1, 1), film: int = 0
+        self, inputs: int, outputs: int, stride: tuple[int, int], film: int, groups: int
     ) -> None:
         super().__init__()
-        groups = 8 if outputs % 8 == 0 else 1
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1)
         self.norm1 = nn.GroupNorm(groups, outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
@@ -102,7 +101,9 @@ class PageUNet(nn.Module):
                 self.lift[name] = nn.Conv2d(before, outputs[name], 1)
                 before = outputs[name]
             film = audio if name in config.film else 0
-            self.blocks[name] = Block(before, outputs[name], stride, film)
+            self.blocks[name] = Block(
+                before, outputs[name], (1, 1) if config.pool else stride, film, config.groups
+            )
             before = outputs[name]
         self.row_memory = RowMemory(e) if config.row_memory else None
         self.first_conditioned = min(
@@ -118,6 +119,8 @@ class PageUNet(nn.Module):
                 skip = done[chr(2 * ord("E") - ord(name))]
                 x = F.interpolate(self.lift[name](x), size=skip.shape[-2:], mode="nearest")
                 x = x + skip
+            if self.config.pool and name in self.strides:
+                x = F.max_pool2d(x, self.strides[name])
             x = self.blocks[name](x, z)
             if name == "E" and self.row_memory is not None:
                 x = self.row_memory(x)
@@ -205,24 +208,35 @@ class Strip(nn.Module):
 
 @dataclass(frozen=True)
 class Cells:
-    """What block I keeps of a strip: per cell a key, a narrow key and a prior logit."""
+    """What block I keeps of a strip: per cell a key, a narrow key, a prior logit, its pitches."""
 
     key: Tensor
     narrow: Tensor
     prior: Tensor
+    pitches: Tensor
 
     @classmethod
     def join(cls, strips: Sequence[Cells]) -> Cells:
         """Strips of several pages as one, in order."""
         return cls(
-            torch.cat([s.key for s in strips]),
-            torch.cat([s.narrow for s in strips]),
-            torch.cat([s.prior for s in strips]),
+            *(
+                torch.cat([getattr(strip, name) for strip in strips])
+                for name in ("key", "narrow", "prior", "pitches")
+            )
         )
 
 
+def unit(x: Tensor) -> Tensor:
+    """Rows of non-negative numbers to about unit length; rows of almost nothing stay small."""
+    return x / (x.square().sum(1, keepdim=True) + 0.1).sqrt()
+
+
 class StripBlock(nn.Module):
-    """Block I on the strip: FiLM by the audio, then one logit a cell."""
+    """Block I on the strip: FiLM by the audio, then one logit a cell.
+
+    Besides the conditioned features it compares directly: a learned query with
+    the cells' keys, and the pitches heard with the pitches read.
+    """
 
     NARROW = 32
 
@@ -232,20 +246,26 @@ class StripBlock(nn.Module):
         self.key = nn.Linear(cells, cells)
         self.narrow = nn.Linear(cells, self.NARROW)
         self.prior = nn.Linear(cells, 1)
+        self.match = nn.Parameter(torch.tensor([8.0, 4.0, 2.0]))  # gain, onset, sustain
         self.query = nn.Linear(audio, cells)
         self.film = nn.Linear(audio, 2 * self.NARROW)
         self.weight = nn.Parameter(torch.randn(self.NARROW) * self.NARROW**-0.5)
 
-    def prepare(self, strip: Tensor) -> Cells:
-        """(cells, channels), once per page."""
+    def prepare(self, strip: Tensor, pitches: Tensor) -> Cells:
+        """(cells, channels) and (cells, 88) probabilities, once per page."""
         cells = F.elu(strip)
-        return Cells(self.key(cells), self.narrow(cells), self.prior(cells).squeeze(1))
+        return Cells(
+            self.key(cells), self.narrow(cells), self.prior(cells).squeeze(1), unit(pitches)
+        )
 
-    def forward(self, cells: Cells, z: Tensor) -> Tensor:
-        """(frames, audio) to (frames, cells) logits."""
+    def forward(self, cells: Cells, z: Tensor, heard: Tensor) -> Tensor:
+        """(frames, audio) and (frames, 2, 88) probabilities to (frames, cells) logits."""
         scale, shift = self.film(z).chunk(2, 1)
         conditioned = F.silu(cells.narrow[None] * (1 + scale[:, None]) + shift[:, None])
         direct = self.query(z) @ cells.key.T * self.scale
+        gain, onset, sustain = self.match
+        sounding = unit(sustain * heard[:, 0] + onset * heard[:, 1])
+        direct = direct + gain * (sounding @ cells.pitches.T)
         return direct + conditioned @ self.weight + cells.prior
 
 
@@ -266,6 +286,7 @@ class ScoreUNet(nn.Module):
             self.strip = Strip(self.page.out, config.cells)
             self.strip_pitches = nn.Linear(config.cells, PITCHES + 1)
             self.block_i = StripBlock(config.cells, self.audio.out)
+            assert self.pitch_maps.bias is not None
             nn.init.constant_(self.pitch_maps.bias, -5.0)
 
     @property
@@ -273,6 +294,18 @@ class ScoreUNet(nn.Module):
         """Page pixels a cell of block H's grid: (vertical, horizontal)."""
         (va, ha), (vb, hb) = self.config.strides[:2]
         return va * vb, ha * hb
+
+    def read_strip(self, strip: Tensor) -> Cells:
+        """(cells, channels) of one page to what block I keeps of it."""
+        return self.block_i.prepare(strip, torch.sigmoid(self.strip_pitches(strip)[:, :PITCHES]))
+
+    def place_logits(self, cells: Cells, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Strip readout: (frames, audio) to (frames, cells) logits.
+
+        Also the (frames, 2, 88) probabilities that a pitch sounds and that it begins.
+        """
+        heard = torch.sigmoid(self.heard_pitches(z)).unflatten(1, (2, PITCHES))
+        return self.block_i(cells, z, heard), heard
 
     def page_logits(self, cache: dict[str, Tensor], z: Tensor) -> Tensor:
         """Published readout: (frames, audio) to (frames, height, width) mask logits."""

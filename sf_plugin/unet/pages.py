@@ -82,13 +82,11 @@ class PageEncoder:
             layout,
             systems,
             (rows, columns),
-            self.net.block_i.prepare(strip),
+            self.net.read_strip(strip),
             np.concatenate([(np.arange(s.left, s.right) + 0.5) / columns for s in systems]).astype(
                 np.float32
             ),
-            np.concatenate(
-                [np.full(s.right - s.left, i, np.int32) for i, s in enumerate(systems)]
-            ),
+            np.concatenate([np.full(s.right - s.left, i, np.int32) for i, s in enumerate(systems)]),
             onset.numpy(),
         )
 

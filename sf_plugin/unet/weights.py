@@ -33,22 +33,28 @@ def load_weights(path: Path = SHIPPED) -> ScoreUNet:
         WeightsError: the file is missing, damaged or of another version.
     """
     if not path.exists():
-        raise WeightsError(f"{path}: no such weights; reinstall sf-plugin or train (docs/training.md)")
+        raise WeightsError(
+            f"{path}: no such weights; reinstall sf-plugin or train (docs/training.md)"
+        )
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not safetensors weights ({error})") from None
+        reason = next(iter(str(error).splitlines()), "unreadable")
+        raise WeightsError(f"{path}: not safetensors weights ({reason})") from None
     if metadata.get("version") != str(VERSION):
         raise WeightsError(
-            f"{path}: weights of version {metadata.get('version')}, this program reads {VERSION}"
+            f"{path}: weights of version {metadata.get('version')}, this program reads {VERSION};"
+            " reinstall sf-plugin or retrain"
         )
-    net = ScoreUNet(UNetConfig.from_dict(json.loads(metadata["config"])))
     try:
+        net = ScoreUNet(UNetConfig.from_dict(json.loads(metadata["config"])))
         net.load_state_dict(tensors)
-    except RuntimeError:
-        raise WeightsError(f"{path}: the weights do not fit their configuration") from None
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        raise WeightsError(
+            f"{path}: the weights do not fit their configuration; reinstall sf-plugin or retrain"
+        ) from None
     net.eval()
-    net.page.to(memory_format=torch.channels_last)
+    net.page.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sf_plugin.audio.spectrogram import Band, SpectrogramConfig
+from sf_plugin.errors import ScoreError, WeightsError
+from sf_plugin.followers import Follower
+from sf_plugin.positions import STATES, Estimate
+from sf_plugin.score.layout import Layout, Measure, PageLayout, System
+from sf_plugin.score.model import Score
+from sf_plugin.unet.config import UNetConfig
+from sf_plugin.unet.follower import UNetFollower
+from sf_plugin.unet.network import ScoreUNet
+from sf_plugin.unet.plugin import make_unet, register_followers
+from sf_plugin.unet.weights import save_weights
+
+RATE = 4000
+HEIGHT, WIDTH = 121, 83
+TINY = UNetConfig(
+    channels=(2, 4, 4, 4, 4),
+    groups=1,
+    cells=8,
+    audio_channels=8,
+    audio_memory=4,
+    spectrogram=SpectrogramConfig(sample_rate=RATE, lookahead=128, bands=(Band(512, 50, 70),)),
+)
+
+
+def save_network(path: Path, sees_systems: bool) -> Path:
+    """A random network whose maps say that a page is one system, or that it holds none."""
+    torch.manual_seed(0)
+    net = ScoreUNet(TINY)
+    with torch.no_grad():
+        net.maps.weight.zero_()
+        assert net.maps.bias is not None
+        net.maps.bias.copy_(torch.tensor([10.0 if sees_systems else -10.0] * 2 + [-10.0]))
+    save_weights(net, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_network(tmp_path_factory.mktemp("net") / "sees.safetensors", sees_systems=True)
+
+
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_network(tmp_path_factory.mktemp("net") / "blind.safetensors", sees_systems=False)
+
+
+def make_pages(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (HEIGHT, WIDTH), np.uint8) for _ in range(count)]
+
+
+def page_layout(page: int, first: int, systems: int = 2) -> PageLayout:
+    return PageLayout(
+        page,
+        tuple(
+            System(0.1 + 0.4 * i, 0.3 + 0.4 * i, 0.1, 0.9, (Measure(first + i, 0.1, 0.9),))
+            for i in range(systems)
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def score() -> Score:
+    """Music on pages 1 and 3, nothing on page 2."""
+    layout = Layout((page_layout(1, 1), PageLayout(2), page_layout(3, 3)))
+    return Score("three pages", make_pages(3), layout)
+
+
+@pytest.fixture(scope="module")
+def sound() -> np.ndarray:
+    """2.5 s of notes of 0.2 s."""
+    time = np.arange(int(2.5 * RATE)) / RATE
+    pitch = 220 * 2 ** ((np.floor(time / 0.2) * 5 % 12) / 12)
+    return (0.5 * np.sin(2 * np.pi * pitch * time) * np.exp(-6 * (time % 0.2))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def follower(weights: Path, score: Score) -> UNetFollower:
+    made = UNetFollower(weights)
+    made.prepare(score)
+    return made
+
+
+def hear(follower: UNetFollower, *blocks: np.ndarray) -> list[Estimate]:
+    return [estimate for block in blocks for estimate in follower.feed(block)]
+
+
+def test_there_is_an_estimate_a_frame_in_order_of_time(
+    follower: UNetFollower, sound: np.ndarray
+) -> None:
+    follower.reset()
+    estimates = hear(follower, sound)
+    assert follower.sample_rate == RATE
+    assert [e.time for e in estimates] == pytest.approx(
+        [(n * 200 + 128) / RATE for n in range(len(estimates))], abs=1e-4
+    )
+    assert len(estimates) == (len(sound) - 128) // 200 + 1
+    for e in estimates:
+        assert e.page in (1, 3)
+        assert 0 <= e.x <= 1
+        assert 0 <= e.y <= 1
+        assert 0 <= e.confidence <= 1
+        assert e.state in STATES
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, int(2.5 * RATE)), max_size=15))
+def test_how_samples_are_cut_changes_nothing(
+    follower: UNetFollower, sound: np.ndarray, edges: list[int]
+) -> None:
+    follower.reset()
+    whole = hear(follower, sound)
+    follower.reset()
+    assert hear(follower, *np.split(sound, sorted(edges))) == whole
+
+
+@pytest.mark.parametrize("size", [1, 64, 200, 4096])
+def test_blocks_of_one_size_change_nothing(
+    follower: UNetFollower, sound: np.ndarray, size: int
+) -> None:
+    sound = sound[: RATE if size == 1 else None]
+    follower.reset()
+    whole = hear(follower, sound)
+    follower.reset()
+    blocks = [sound[i : i + size] for i in range(0, len(sound), size)]
+    assert hear(follower, *blocks) == whole
+
+
+def test_the_past_does_not_depend_on_the_future(follower: UNetFollower, sound: np.ndarray) -> None:
+    follower.reset()
+    whole = hear(follower, sound)
+    follower.reset()
+    half = hear(follower, sound[: len(sound) // 2])
+    assert half == whole[: len(half)]
+    assert len(half) > 20
+
+
+def test_reset_forgets_the_performance_and_keeps_the_score(
+    weights: Path, score: Score, sound: np.ndarray
+) -> None:
+    follower = UNetFollower(weights)
+    follower.prepare(score)
+    first = hear(follower, sound)
+    hear(follower, np.ones(777, np.float32))
+    follower.goto(3, 0.5, 0.5)
+    follower.reset()
+    assert hear(follower, sound) == first
+
+
+def test_another_follower_gives_the_same_answers(
+    follower: UNetFollower, weights: Path, score: Score, sound: np.ndarray
+) -> None:
+    other = UNetFollower(weights)
+    other.prepare(score)
+    follower.reset()
+    assert hear(other, sound) == hear(follower, sound)
+
+
+def test_a_silent_beginning_is_waiting(follower: UNetFollower) -> None:
+    follower.reset()
+    assert {e.state for e in hear(follower, np.zeros(2 * RATE, np.float32))} == {"waiting"}
+
+
+def test_the_scores_own_layout_is_used_and_given_back(weights: Path, score: Score) -> None:
+    assert UNetFollower(weights).prepare(score) == score.layout
+
+
+def test_a_page_without_music_keeps_page_numbers_right(
+    follower: UNetFollower, sound: np.ndarray
+) -> None:
+    follower.reset()
+    follower.goto(3, 0.5, 0.6)
+    estimates = hear(follower, sound[: RATE // 4])
+    assert estimates[0].page == 3
+    assert set(follower.document.page.tolist()) == {1, 3}
+    assert follower.mask(2) is None
+
+
+def test_systems_found_in_the_images_number_measures_through_the_document(weights: Path) -> None:
+    layout = UNetFollower(weights).prepare(Score("found", make_pages(3)))
+    assert [page.page for page in layout.pages] == [1, 2, 3]
+    assert [m.number for p in layout.pages for s in p.systems for m in s.measures] == [1, 2, 3]
+
+
+def test_blank_pages_cannot_be_followed(blind: Path) -> None:
+    white = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    with pytest.raises(ScoreError, match=r"^empty\.pdf: no staves found on any page"):
+        UNetFollower(blind).prepare(Score("empty.pdf", [white, white]))
+
+
+def test_blank_pages_of_a_known_layout_cannot_be_followed(weights: Path) -> None:
+    layout = Layout((PageLayout(1), PageLayout(2)))
+    with pytest.raises(ScoreError, match="no staves found"):
+        UNetFollower(weights).prepare(Score("empty.pdf", make_pages(2), layout))
+
+
+def test_nothing_is_heard_before_there_is_a_score(weights: Path) -> None:
+    follower = UNetFollower(weights)
+    with pytest.raises(ScoreError, match="prepare"):
+        list(follower.feed(np.zeros(100, np.float32)))
+    assert follower.mask(1) is None
+    follower.goto(1, 0.5, 0.5)
+    follower.reset()
+
+
+def test_the_mask_is_the_page_in_cells(follower: UNetFollower, sound: np.ndarray) -> None:
+    follower.reset()
+    last = hear(follower, sound)[-1]
+    masks = {page: follower.mask(page) for page in (1, 3)}
+    for mask in masks.values():
+        assert mask is not None
+        assert mask.shape == (-(-HEIGHT // 4), -(-WIDTH // 4))
+        assert mask.dtype == np.float32
+        assert mask.min() >= 0
+        assert mask.max() <= 1
+        assert not mask[: int(0.1 * mask.shape[0]) - 1].any()
+        assert not mask[-1].any()
+    assert max(float(mask.max()) for mask in masks.values() if mask is not None) == 1
+    assert last.page in masks
+
+
+@pytest.mark.parametrize("page", [-1, 0, 2, 4])
+def test_there_is_no_mask_where_there_is_no_music(follower: UNetFollower, page: int) -> None:
+    assert follower.mask(page) is None
+
+
+def test_goto_is_heard(follower: UNetFollower, sound: np.ndarray) -> None:
+    follower.reset()
+    hear(follower, sound[:RATE])
+    for page, y in ((3, 0.6), (1, 0.2), (3, 0.2)):
+        follower.goto(page, 0.5, y)
+        mask = follower.mask(page)
+        assert mask is not None
+        row, column = np.unravel_index(int(mask.argmax()), mask.shape)
+        assert row / mask.shape[0] == pytest.approx(y, abs=0.15)
+        assert column / mask.shape[1] == pytest.approx(0.5, abs=0.25)
+
+
+def test_reading_pages_reports_progress(weights: Path, score: Score) -> None:
+    said: list[tuple[str, int, int]] = []
+    UNetFollower(weights).prepare(score, lambda *step: said.append(step))
+    assert [step[1:] for step in said] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_another_score_replaces_the_first(weights: Path, score: Score, sound: np.ndarray) -> None:
+    follower = UNetFollower(weights)
+    follower.prepare(score)
+    hear(follower, sound)
+    follower.prepare(Score("one page", make_pages(1), Layout((page_layout(1, 1),))))
+    estimates = hear(follower, sound)
+    assert {e.page for e in estimates} == {1}
+    assert estimates[0].time == pytest.approx(128 / RATE)
+
+
+def test_memory_does_not_grow_while_listening(follower: UNetFollower, sound: np.ndarray) -> None:
+    follower.reset()
+    sizes = []
+    for _ in range(8):
+        hear(follower, sound)
+        sizes.append(len(pickle.dumps((follower.tracker, follower.spectrogram, follower._state))))
+    assert max(sizes[4:]) < max(sizes[:4]) + 100
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no such weights"):
+        UNetFollower(tmp_path / "none.safetensors")
+
+
+def test_the_plugin_registers_the_follower_by_name() -> None:
+    registered: dict[str, Callable[[], Follower]] = {}
+
+    def register(name: str, factory: Callable[[], Follower], *, help: str = "") -> None:
+        registered[name] = factory
+
+    register_followers(register)
+    assert registered == {"unet": make_unet}
