@@ -86,6 +86,7 @@ class _Memory:
     anchor: int = 0
     state: State = "waiting"
     confidence: float = 0.0
+    mass: float = 0.5
     agreement: float = 1.0
     sure_at: float = 0.0
     quiet_since: float | None = None
@@ -199,14 +200,22 @@ class Tracker:
         memory.anchor = int(np.argmax(likely))
         at = int(self._starts_on_path[memory.anchor])
         mass = float(place[max(0, at - config.reach) : at + config.reach + 1].sum())
+        memory.mass = min(max(mass, 1e-4), 1 - 1e-4)
         near = np.abs(self._starts_on_path - at) <= config.reach
         fade = 1 / (self.fps * config.agreement_seconds)
         memory.agreement += fade * (float(notes[near].sum()) - memory.agreement)
-        bias, by_mass, by_agreement = config.calibration
-        mass = min(max(mass, 1e-4), 1 - 1e-4)
-        score = bias + by_mass * np.log(mass / (1 - mass))
-        score += by_agreement * np.log(memory.agreement + 1e-3)
+        bias, *weights = config.calibration
+        score = bias + sum(w * sign for w, sign in zip(weights, self.signs(), strict=True))
         memory.confidence = float(1 / (1 + np.exp(-score)))
+
+    def signs(self) -> tuple[float, float]:
+        """What the confidence is made of.
+
+        The log odds of the belief around the place, and the log of the share of the
+        network's own belief that has lately fallen there.
+        """
+        mass = self._memory.mass
+        return float(np.log(mass / (1 - mass))), float(np.log(self._memory.agreement + 1e-3))
 
     def _judge(self, time: float) -> None:
         memory, config = self._memory, self.config

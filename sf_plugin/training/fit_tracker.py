@@ -1,0 +1,181 @@
+"""Fit the tracker's settings and its confidence to held-out pieces.
+
+    python -m sf_plugin.training.fit_tracker ENGRAVED --pieces 'none--Bach*--0' --weights FILE
+
+The network hears every recording once; then one setting after another is
+changed as long as that helps, and the confidence is made to mean what it says.
+Use pieces that are neither trained on nor reported on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sf_plugin.positions import Position
+from sf_plugin.score.layout import Layout
+from sf_plugin.score.measures import PlainMapper
+from sf_plugin.tracking.document import DocumentCells
+from sf_plugin.tracking.tracker import Tracker, TrackerConfig
+from sf_plugin.training.evaluate import cases, find_pieces, recording
+from sf_plugin.training.metrics import Answers, Truth, answers
+from sf_plugin.unet.follower import UNetFollower
+from sf_plugin.unet.weights import SHIPPED
+
+CANDIDATES: dict[str, Sequence[object]] = {
+    "trust": (0.05, 0.07, 0.1, 0.14, 0.2, 0.3),
+    "jump": (1e-7, 1e-6, 1e-5),
+    "hold": (0.85, 0.9, 0.95, 0.98),
+    "glance": (0.3, 0.6, 1.0, 1.5),
+    "speeds": (
+        (0, 3, 5, 8, 11, 15, 20, 27, 36, 50),
+        (0, 2, 4, 6, 8, 10, 13, 16, 20, 25, 32, 40),
+        (0, 4, 7, 11, 16, 24, 36, 54),
+    ),
+    "doubt": (1e-4, 1e-3, 1e-2),
+}
+
+
+@dataclass
+class Hearing:
+    """A recording as the network hears it."""
+
+    document: DocumentCells
+    layout: Layout
+    truth: Truth
+    logits: NDArray[np.float16]
+    time: list[float]
+    quiet: list[bool]
+    struck: list[bool]
+
+
+class _Ear(Tracker):
+    """Stands in the tracker's place and keeps what it is told."""
+
+    def keep(self) -> None:
+        self.heard: list[tuple[NDArray[np.float16], float, bool, bool]] = []
+
+    def step(  # type: ignore[override]
+        self, logits: NDArray[np.float32], time: float, *, quiet: bool, struck: bool
+    ) -> None:
+        self.heard.append((logits.astype(np.float16), time, quiet, struck))
+
+
+def listen(paths: Sequence[Path], weights: Path, conditions: Sequence[str]) -> list[Hearing]:
+    """Every case of every piece under every condition."""
+    follower = UNetFollower(weights)
+    out = []
+    for path in paths:
+        for case in cases(path, per_page=False, seed=0):
+            layout = follower.prepare(case.score)
+            for condition in conditions:
+                ear = _Ear(follower.document, follower.spectrogram.config.fps)
+                ear.keep()
+                follower.tracker = ear
+                follower.reset()
+                follower.feed(recording(case, condition, path.parent / "recordings"))
+                logits, time, quiet, struck = zip(*ear.heard, strict=True)
+                out.append(
+                    Hearing(
+                        follower.document,
+                        layout,
+                        case.truth,
+                        np.stack(logits),
+                        list(time),
+                        list(quiet),
+                        list(struck),
+                    )
+                )
+        print(path.stem, flush=True)
+    return out
+
+
+def follow(
+    hearing: Hearing, config: TrackerConfig, fps: float = 20
+) -> tuple[list[Position], NDArray[np.float64]]:
+    """Positions, and the (frames, 2) signs of confidence."""
+    tracker = Tracker(hearing.document, fps, config)
+    mapper = PlainMapper()
+    mapper.open(hearing.layout)
+    positions, signs = [], []
+    for logits, time, quiet, struck in zip(
+        hearing.logits, hearing.time, hearing.quiet, hearing.struck, strict=True
+    ):
+        estimate = tracker.step(logits.astype(np.float32), time, quiet=quiet, struck=struck)
+        positions.append(mapper.locate(estimate))
+        signs.append(tracker.signs())
+    return positions, np.array(signs)
+
+
+def goodness(hearings: Sequence[Hearing], config: TrackerConfig) -> tuple[float, Answers]:
+    """What is made as large as possible: the mean of the pooled onset ratios and measures."""
+    said = Answers.join([answers(follow(h, config)[0], h.truth) for h in hearings])
+    return float(np.mean([*said.ratios(), said.right_measure.mean()])), said
+
+
+def fit_settings(hearings: Sequence[Hearing], config: TrackerConfig) -> TrackerConfig:
+    """Change one setting after another as long as that helps."""
+    best, said = goodness(hearings, config)
+    print(f"{best:.4f} {[round(r, 3) for r in said.ratios()]} to begin with", flush=True)
+    for name, values in CANDIDATES.items():
+        for value in values:
+            if value == getattr(config, name):
+                continue
+            trial = replace(config, **{name: value})  # type: ignore[arg-type]
+            score, said = goodness(hearings, trial)
+            print(f"{score:.4f} {[round(r, 3) for r in said.ratios()]} {name}={value}", flush=True)
+            if score > best:
+                best, config = score, trial
+    return config
+
+
+def logistic(features: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(n, k) features with a leading 1 to k weights of a logistic regression, lightly damped."""
+    weights = np.zeros(features.shape[1])
+    for _ in range(30):
+        p = 1 / (1 + np.exp(-features @ weights))
+        slope = features.T @ (right - p) - 1e-3 * weights
+        curve = (features * (p * (1 - p))[:, None]).T @ features + 1e-3 * np.eye(len(weights))
+        weights += np.linalg.solve(curve, slope)
+    return weights
+
+
+def fit_confidence(hearings: Sequence[Hearing], config: TrackerConfig) -> TrackerConfig:
+    """Make the confidence the share of onsets in the right measure."""
+    features, right = [], []
+    for hearing in hearings:
+        positions, signs = follow(hearing, config)
+        said = answers(positions, hearing.truth)
+        known = np.array([p.time for p in positions])
+        index = np.searchsorted(known, hearing.truth.time + 0.075, side="right") - 1
+        features.append(np.column_stack([np.ones(len(index)), signs[np.maximum(index, 0)]]))
+        right.append(said.right_measure)
+    weights = logistic(np.concatenate(features), np.concatenate(right))
+    return replace(config, calibration=tuple(round(float(w), 3) for w in weights))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("engraved", type=Path)
+    parser.add_argument("--pieces", nargs="+", required=True, help="file patterns")
+    parser.add_argument("--weights", type=Path, default=SHIPPED)
+    parser.add_argument("--conditions", default="clean,room")
+    parser.add_argument("--confidence-only", action="store_true")
+    args = parser.parse_args()
+    paths = find_pieces(args.engraved, args.pieces)
+    hearings = listen(paths, args.weights, args.conditions.split(","))
+    config = TrackerConfig()
+    if not args.confidence_only:
+        config = fit_settings(hearings, config)
+    config = fit_confidence(hearings, config)
+    print(config)
+    print(goodness(hearings, config)[1].summary())
+
+
+if __name__ == "__main__":
+    main()
