@@ -19,6 +19,9 @@ from sf_plugin.tracking.document import DocumentCells
 
 Floats = NDArray[np.float32]
 
+LEAVE_END = 0.01
+"""Share a frame of what runs over the end that starts anew somewhere."""
+
 
 @dataclass(frozen=True)
 class TrackerConfig:
@@ -47,18 +50,18 @@ class TrackerConfig:
         ended_after: seconds of silence on the last system that end the piece.
     """
 
-    speeds: tuple[float, ...] = (0, 3, 5, 8, 11, 15, 20, 27, 36, 50)
-    hold: float = 0.9
+    speeds: tuple[float, ...] = (0, 2, 4, 6, 8, 10, 13, 16, 20, 25, 32, 40)
+    hold: float = 0.98
     jump: float = 1e-6
     search: float = 1e-3
-    trust: float = 0.1
-    doubt: float = 1e-3
+    trust: float = 0.05
+    doubt: float = 1e-4
     glance: float = 1.0
     begin: float = 0.5
     note: float = 0.3
     reach: int = 24
     agreement_seconds: float = 2.0
-    calibration: tuple[float, float, float] = (2.0, 0.5, 1.0)
+    calibration: tuple[float, float, float] = (0.644, 0.329, 0.719)
     tracking: float = 0.55
     lost: float = 0.2
     lost_after: float = 1.5
@@ -163,9 +166,10 @@ class Tracker:
             part = float(speed) - int(speed)
             target[whole:] = (1 - part) * row[: len(row) - whole]
             target[whole + 1 :] += part * row[: max(0, len(row) - whole - 1)]
-        # what ran over the end goes anywhere: after the end anything may come
-        over = 1 - float(out.sum())
-        return (1 - jump) * out + (jump + max(0.0, over)) * self._leap
+        # what ran over the end stands there, and in time goes anywhere
+        over = max(0.0, 1 - float(out.sum()))
+        out[0, -1] += (1 - LEAVE_END) * over
+        return (1 - jump) * out + (jump + LEAVE_END * over) * self._leap
 
     def step(
         self, logits: Floats, time: float, *, quiet: bool = False, struck: bool = True
@@ -230,7 +234,7 @@ class Tracker:
             memory.sure_at = time
         if memory.confidence >= config.tracking:
             memory.state = "tracking"
-        elif memory.state != "waiting":
+        elif memory.state not in ("waiting", "lost"):
             late = time - memory.sure_at > config.lost_after
             memory.state = "lost" if late else "unsure"
 

@@ -155,8 +155,10 @@ def fit_confidence(hearings: Sequence[Hearing], config: TrackerConfig) -> Tracke
         index = np.searchsorted(known, hearing.truth.time + 0.075, side="right") - 1
         features.append(np.column_stack([np.ones(len(index)), signs[np.maximum(index, 0)]]))
         right.append(said.right_measure)
-    weights = logistic(np.concatenate(features), np.concatenate(right))
-    return replace(config, calibration=tuple(round(float(w), 3) for w in weights))
+    bias, by_mass, by_agreement = np.round(
+        logistic(np.concatenate(features), np.concatenate(right)), 3
+    ).tolist()
+    return replace(config, calibration=(bias, by_mass, by_agreement))
 
 
 def main() -> None:

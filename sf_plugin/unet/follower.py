@@ -23,7 +23,7 @@ from sf_plugin.unet.weights import SHIPPED, load_weights
 
 PATH = TrackerConfig()
 
-SILENCE = 3e-4
+SILENCE = 1e-3
 """Amplitude of the loudest partial, full scale 1, below which nothing sounds."""
 
 BESIDE = 0.01

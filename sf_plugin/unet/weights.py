@@ -23,6 +23,7 @@ def save_weights(net: ScoreUNet, path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
     metadata = {"version": str(VERSION), "config": json.dumps(net.config.to_dict())}
     save_file(tensors, partial, metadata)
+    partial.chmod(0o644)
     partial.replace(path)
 
 
