@@ -57,7 +57,7 @@ class ConstantTempo(Follower):
         x = system.left + (read % 1) * (system.right - system.left)
         y = (system.top + system.bottom) / 2
         time = self.frames * FRAME_SECONDS
-        return Estimate(time, page, x, y, float(self.played >= 0), state, 1 / SYSTEM_SECONDS)
+        return Estimate(time, page, x, y, float(self.played >= 0), state)
 
 
 def _one_system(page: int) -> PageLayout:
