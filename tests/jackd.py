@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,21 +16,39 @@ needs_jackd = pytest.mark.skipif(not shutil.which("jackd"), reason="jackd is not
 SAMPLE_RATE = 44100
 
 
+NAMES = tuple(f"sf-test-{n}" for n in range(4))
+"""JACK keeps eight names a machine, also those of servers that were killed, and gives a
+dead server's name back only to its namesake."""
+
+
 @contextmanager
 def jack_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
     """A dummy server of its own name, which this process and its children use."""
-    name = f"sf-{uuid.uuid4().hex[:8]}"
-    monkeypatch.setenv("JACK_DEFAULT_SERVER", name)
     monkeypatch.setenv("JACK_NO_START_SERVER", "1")
-    command = ["jackd", "-r", "-n", name, "-d", "dummy", "-r", str(SAMPLE_RATE), "-p", "1024"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        waiting = ["jack_wait", "-s", name, "-w", "-t", "20"]
-        subprocess.run(waiting, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        yield server
-    finally:
-        server.terminate()
-        server.wait(20)
+    for name in NAMES:
+        command = ["jackd", "-r", "-n", name, "-d", "dummy", "-r", str(SAMPLE_RATE), "-p", "1024"]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            if _is_up(server, name):
+                monkeypatch.setenv("JACK_DEFAULT_SERVER", name)
+                yield server
+                return
+        finally:
+            server.terminate()
+            server.wait(20)
+    pytest.fail("no JACK server starts; is /dev/shm full of dead ones? rm /dev/shm/jack*")
+
+
+def _is_up(server: subprocess.Popen[bytes], name: str) -> bool:
+    """Whether the server answers; False where it gave up, as where the name is taken."""
+    for _ in range(20):
+        if server.poll() is not None:
+            return False
+        waiting = ["jack_wait", "-s", name, "-w", "-t", "1"]
+        done = subprocess.run(waiting, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if done.returncode == 0:
+            return server.poll() is None
+    return False
 
 
 def start(code: str, *arguments: str, **options: object) -> subprocess.Popen[str]:

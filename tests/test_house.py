@@ -120,7 +120,11 @@ def test_the_wheel_carries_data_and_licence(wheel: zipfile.ZipFile) -> None:
 @pytest.mark.parametrize("target", ["demo", "test", "lint", "bench"])
 def test_make_targets_set_themselves_up_first(target: str) -> None:
     done = subprocess.run(
-        ["make", "-n", "-B", target], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "-n", "-B", target],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "scripts/setup.sh" in done.stdout.splitlines()[0]
 
