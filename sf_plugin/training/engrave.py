@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from fractions import Fraction
@@ -78,6 +78,34 @@ class Engraving:
         with partial.open("wb") as file:
             np.savez_compressed(file, **self.__dict__)
         partial.replace(path)
+
+    @classmethod
+    def of_rows(
+        cls,
+        pages: Sequence[np.ndarray],
+        notes: Sequence[tuple[Any, ...]],
+        systems: Sequence[tuple[Any, ...]],
+        staves: Sequence[tuple[Any, ...]],
+        bars: Sequence[tuple[Any, ...]],
+    ) -> Engraving:
+        """From pages and rows of NOTE, SYSTEM, STAFF and BAR; notes are put in order of time.
+
+        Raises:
+            EngravingError: there are no notes, or the pages differ in size.
+        """
+        if not pages or not notes:
+            raise EngravingError("no note heads with truth on any page")
+        if len({page.shape for page in pages}) > 1:
+            raise EngravingError("pages of different sizes")
+        table = np.array(notes, NOTE)
+        table = table[np.lexsort((table["x"], table["grace"], table["onset"], table["score"]))]
+        return cls(
+            np.stack(pages),
+            table,
+            np.array(systems, SYSTEM),
+            np.array(staves, STAFF),
+            np.array(bars, BAR),
+        )
 
     @classmethod
     def load(cls, path: Path) -> Engraving:
@@ -218,20 +246,7 @@ def read_truth(pdf: Path, page_width: int = PAGE_WIDTH) -> Engraving:
                             values[3],
                         )
                     )
-    if not pages or not notes:
-        raise EngravingError("no note heads with truth on any page")
-    heights = {page.shape for page in pages}
-    if len(heights) > 1:
-        raise EngravingError("pages of different sizes")
-    table = np.array(notes, NOTE)
-    table = table[np.lexsort((table["x"], table["grace"], table["onset"], table["score"]))]
-    return Engraving(
-        np.stack(pages),
-        table,
-        np.array(systems, SYSTEM),
-        np.array(staves, STAFF),
-        np.array(bars, BAR),
-    )
+    return Engraving.of_rows(pages, notes, systems, staves, bars)
 
 
 def engrave(sources: Path, piece: str, staff_size: float | None = None) -> Engraving:

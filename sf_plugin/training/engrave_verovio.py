@@ -27,11 +27,7 @@ from sf_plugin.errors import ScoreError
 from sf_plugin.score.engraving import XML_ID, beats_of, mei_text, new_toolkit, read_text
 from sf_plugin.score.svg import Drawing, Picture, centre_of_glyph, local, numbers
 from sf_plugin.training.engrave import (
-    BAR,
-    NOTE,
     PAGE_WIDTH,
-    STAFF,
-    SYSTEM,
     Engraving,
     EngravingError,
 )
@@ -415,19 +411,7 @@ def read_truth(toolkit: Any, font: str) -> Engraving:
             edges = sorted((min(ys), max(ys)) for ys in lines.values())
             staves += [(len(systems), top, bottom) for top, bottom in edges]
             systems.append((page, 0, len(edges), edges[0][0], edges[-1][1], min(xs), max(xs)))
-    if not notes:
-        raise EngravingError("no note heads on any page")
-    if len({image.shape for image in pages}) > 1:
-        raise EngravingError("pages of different sizes")
-    table = np.array(notes, NOTE)
-    table = table[np.lexsort((table["x"], table["grace"], table["onset"], table["score"]))]
-    return Engraving(
-        np.stack(pages),
-        table,
-        np.array(systems, SYSTEM),
-        np.array(staves, STAFF),
-        np.array(bars, BAR),
-    )
+    return Engraving.of_rows(pages, notes, systems, staves, bars)
 
 
 def _of_class(element: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
