@@ -22,12 +22,13 @@ import pymupdf
 import soundfile
 from numpy.typing import NDArray
 
+from sf_plugin.dataset.engrave_lilypond import read_truth, run_lilypond
+from sf_plugin.dataset.engraving import Engraving
+from sf_plugin.dataset.perform import Performance, Style, perform, score_onsets
+from sf_plugin.dataset.render import SOUNDFONTS, in_room, render, room_response
+from sf_plugin.dataset.truth_layout import measures_of_engraving
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.measures import place_at
-from sf_plugin.training.engrave import Engraving, read_truth, run_lilypond
-from sf_plugin.training.perform import Performance, Style, perform, score_onsets
-from sf_plugin.training.render import SOUNDFONTS, in_room, render, room_response
-from sf_plugin.training.truth_layout import measures_of_engraving
 
 SAMPLE_RATE = 22050
 SEED = 1797

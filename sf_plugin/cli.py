@@ -481,7 +481,7 @@ def _evaluate_parser(commands: Any) -> None:
         "judge a follower on engraved pieces",
         "Follow seeded, human-like performances of engraved pieces and say how many onsets\n"
         "were right. The follower sees page images and hears sound, nothing else.\n"
-        "ENGRAVED is a folder written by 'python -m sf_plugin.training.engrave'.",
+        "ENGRAVED is a folder written by 'python -m sf_plugin.dataset.engrave_lilypond'.",
         ("whole documents, both conditions", "scorefollow evaluate data/engraved"),
         (
             "each page alone, as a table for the docs",
@@ -532,7 +532,7 @@ def _evaluate_parser(commands: Any) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from sf_plugin.training import evaluate
+    from sf_plugin.evaluation import evaluate
 
     conditions = args.conditions.split(",")
     if unknown := set(conditions) - set(evaluate.CONDITIONS):
@@ -618,7 +618,7 @@ def _bench_parser(commands: Any) -> None:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from sf_plugin.training import bench
+    from sf_plugin import bench
 
     display = Display(live=False)
     with display.shown():

@@ -19,11 +19,11 @@ from rich.text import Text
 from sf_adapters.jsonl import JsonLines
 from sf_adapters.report import Recorder
 from sf_plugin.errors import SinkError
+from sf_plugin.evaluation.metrics import THRESHOLDS, Answers, Truth, answers
 from sf_plugin.positions import Event, Jump, PageTurn, Position, StateChange
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.model import Score
 from sf_plugin.sinks import Sink
-from sf_plugin.training.metrics import THRESHOLDS, Answers, Truth, answers
 
 ASSETS = Path(__file__).with_name("demo_assets")
 TITLE = "Muzio Clementi, Sonatina op. 36 no. 1"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import Run
 
+from sf_plugin import bench
 from sf_plugin.cli import main
-from sf_plugin.training import bench
 from sf_plugin.unet.config import DEFAULT
 from sf_plugin.unet.network import ScoreUNet
 from sf_plugin.unet.weights import save_weights

@@ -24,11 +24,11 @@ from sf_plugin.demo import (
     write_whole,
 )
 from sf_plugin.errors import SinkError
+from sf_plugin.evaluation.metrics import answers
 from sf_plugin.positions import PageTurn, Position, event_from_json
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.load import load_score
 from sf_plugin.score.measures import place_at
-from sf_plugin.training.metrics import answers
 
 LAYOUT = Layout.from_json((ASSETS / "layout.json").read_text())
 TRUTH = load_truth(ASSETS / "truth.json", LAYOUT)

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from music21 import converter, corpus
 
-from sf_plugin.score.engraving import mei_text, new_toolkit
-from sf_plugin.training.engrave import BAR, NOTE, PAGE_WIDTH, STAFF, SYSTEM, Engraving
-from sf_plugin.training.engrave_verovio import (
+from sf_plugin.dataset.engrave_verovio import (
     FONTS,
     PUBLISHED,
     choose_options,
@@ -26,9 +24,11 @@ from sf_plugin.training.engrave_verovio import (
     two_staves,
     walk,
 )
-from sf_plugin.training.engrave_verovio import main as command
-from sf_plugin.training.perform import MECHANICAL, perform
-from sf_plugin.training.truth_layout import measures_of_engraving
+from sf_plugin.dataset.engrave_verovio import main as command
+from sf_plugin.dataset.engraving import BAR, NOTE, PAGE_WIDTH, STAFF, SYSTEM, Engraving
+from sf_plugin.dataset.perform import MECHANICAL, perform
+from sf_plugin.dataset.truth_layout import measures_of_engraving
+from sf_plugin.score.engraving import mei_text, new_toolkit
 
 
 def path_of(work: str) -> Path:

@@ -12,14 +12,15 @@ import torch
 from conftest import Run, make_layout
 from numpy.typing import NDArray
 
+from sf_plugin.dataset.engrave_lilypond import read_truth, run_lilypond
+from sf_plugin.dataset.engraving import Engraving
 from sf_plugin.errors import ScoreError
+from sf_plugin.evaluation import evaluate
+from sf_plugin.evaluation.evaluate import Case
 from sf_plugin.followers import Follower, Progress, no_progress
 from sf_plugin.positions import Estimate
 from sf_plugin.score.layout import Layout, PageLayout
 from sf_plugin.score.model import Score
-from sf_plugin.training import evaluate
-from sf_plugin.training.engrave import Engraving, read_truth, run_lilypond
-from sf_plugin.training.evaluate import Case
 from sf_plugin.unet.config import DEFAULT
 from sf_plugin.unet.network import ScoreUNet
 from sf_plugin.unet.weights import save_weights

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sf_plugin.evaluation.metrics import Truth
 from sf_plugin.score.layout import Layout, Measure, PageLayout, System
 from sf_plugin.tracking.document import DocumentCells
 from sf_plugin.tracking.tracker import TrackerConfig
@@ -13,7 +14,6 @@ from sf_plugin.training.fit_tracker import (
     goodness,
     logistic,
 )
-from sf_plugin.training.metrics import Truth
 
 FPS = 20
 CELLS, SPACING = 80, 8

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sf_plugin.evaluation.metrics import ANSWER, THRESHOLDS, Answers, Truth, answers
 from sf_plugin.positions import Position
-from sf_plugin.training.metrics import ANSWER, THRESHOLDS, Answers, Truth, answers
 
 TRUTH = Truth(
     time=np.array([1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sf_plugin.training.engrave import BAR, NOTE, STAFF, SYSTEM, Engraving
-from sf_plugin.training.perform import (
+from sf_plugin.dataset.engraving import BAR, NOTE, STAFF, SYSTEM, Engraving
+from sf_plugin.dataset.perform import (
     MECHANICAL,
     Performance,
     Style,
@@ -19,8 +19,8 @@ from sf_plugin.training.perform import (
     score_onsets,
     sounding_lengths,
 )
-from sf_plugin.training.perform import NOTE as PLAYED
-from sf_plugin.training.render import RenderError, in_room, midi_file, render, room_response
+from sf_plugin.dataset.perform import NOTE as PLAYED
+from sf_plugin.dataset.render import RenderError, in_room, midi_file, render, room_response
 
 Head = tuple[float, int, float]
 

@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from sf_plugin.audio.spectrogram import Spectrogram, SpectrogramConfig
-from sf_plugin.training import data, split, train
+from sf_plugin.dataset import split
+from sf_plugin.dataset.engraving import BAR, NOTE, STAFF, SYSTEM, Engraving
+from sf_plugin.dataset.perform import MECHANICAL, perform
+from sf_plugin.dataset.perform import NOTE as PLAYED
+from sf_plugin.dataset.templates import FRAMES, PHASES, VELOCITIES, Templates, augment
+from sf_plugin.training import data, train
 from sf_plugin.training.data import (
     CANVAS,
     Placement,
@@ -19,11 +24,7 @@ from sf_plugin.training.data import (
     place_targets,
     spoil_page,
 )
-from sf_plugin.training.engrave import BAR, NOTE, STAFF, SYSTEM, Engraving
 from sf_plugin.training.losses import WEIGHTS, losses
-from sf_plugin.training.perform import MECHANICAL, perform
-from sf_plugin.training.perform import NOTE as PLAYED
-from sf_plugin.training.templates import FRAMES, PHASES, VELOCITIES, Templates, augment
 from sf_plugin.training.train import learning_rate
 from sf_plugin.unet.config import UNetConfig
 from sf_plugin.unet.network import ScoreUNet, SystemRows

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sf_plugin.dataset.engraving import BAR, NOTE, STAFF, SYSTEM, Engraving
+from sf_plugin.dataset.truth_layout import measures_of_engraving
 from sf_plugin.score.layout import Layout, Measure
-from sf_plugin.training.engrave import BAR, NOTE, STAFF, SYSTEM, Engraving
-from sf_plugin.training.truth_layout import measures_of_engraving
 
 Bar = tuple[float, float, int, str]
 Note = tuple[float, float]

@@ -12,10 +12,10 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from sf_plugin.audio.spectrogram import Spectrogram, SpectrogramConfig
+from sf_plugin.dataset.engraving import Engraving
+from sf_plugin.dataset.perform import Performance, Style, perform, score_onsets
+from sf_plugin.dataset.templates import Templates, augment
 from sf_plugin.score.layout import PageLayout, System
-from sf_plugin.training.engrave import Engraving
-from sf_plugin.training.perform import Performance, Style, perform, score_onsets
-from sf_plugin.training.templates import Templates, augment
 from sf_plugin.unet.network import PITCHES, SystemRows
 from sf_plugin.unet.pages import system_rows
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sf_plugin.evaluation.evaluate import cases, find_pieces, recording
+from sf_plugin.evaluation.metrics import Answers, Truth, answers
 from sf_plugin.positions import Position
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.measures import PlainMapper
 from sf_plugin.tracking.document import DocumentCells
 from sf_plugin.tracking.tracker import Tracker, TrackerConfig
-from sf_plugin.training.evaluate import cases, find_pieces, recording
-from sf_plugin.training.metrics import Answers, Truth, answers
 from sf_plugin.unet.follower import UNetFollower
 from sf_plugin.unet.weights import SHIPPED
 

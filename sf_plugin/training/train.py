@@ -21,9 +21,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from sf_plugin.audio.spectrogram import SpectrogramConfig
+from sf_plugin.dataset.templates import Templates
 from sf_plugin.training.data import PageSample, Sampler
 from sf_plugin.training.losses import WEIGHTS, losses
-from sf_plugin.training.templates import Templates
 from sf_plugin.unet.config import CONFIGS
 from sf_plugin.unet.network import ScoreUNet
 from sf_plugin.unet.weights import save_weights

@@ -36,7 +36,7 @@ from sf_plugin.unet.network import ScoreUNet
 from sf_plugin.unet.pages import PageEncoder
 from sf_plugin.unet.weights import SHIPPED
 
-ASSETS = Path(__file__).parents[1] / "demo_assets"
+ASSETS = Path(__file__).parent / "demo_assets"
 HOP_SECONDS = 0.05
 STARTS = 3
 """Cold starts whose median is told."""
@@ -258,7 +258,7 @@ def start(pages: int, seconds: int, weights: Path | None) -> dict[str, float]:
         ScoreFollowerError: it did not come to its end.
     """
     arguments = (pages, seconds, str(weights) if weights else None)
-    script = f"from sf_plugin.training.bench import live\nlive(*{arguments!r})"
+    script = f"from sf_plugin.bench import live\nlive(*{arguments!r})"
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_plugin.training.engrave import Engraving
+from sf_plugin.dataset.engraving import Engraving
 
 NOTE = np.dtype([("onset", "f8"), ("duration", "f4"), ("pitch", "i2"), ("velocity", "i2")])
 ONSET = np.dtype(

@@ -21,18 +21,18 @@ import soundfile
 from numpy.typing import NDArray
 
 from sf_plugin.api import Samples
+from sf_plugin.dataset.engraving import Engraving
+from sf_plugin.dataset.perform import Style, perform, score_onsets
+from sf_plugin.dataset.render import SOUNDFONTS, in_room, render, room_response
+from sf_plugin.dataset.truth_layout import measures_of_engraving
 from sf_plugin.errors import ScoreError, ScoreFollowerError
+from sf_plugin.evaluation.metrics import THRESHOLDS, Answers, Truth, answers
 from sf_plugin.followers import Follower, Progress, no_progress
 from sf_plugin.positions import Position
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.mapper import MeasureMapper
 from sf_plugin.score.measures import PlainMapper
 from sf_plugin.score.model import Score
-from sf_plugin.training.engrave import Engraving
-from sf_plugin.training.metrics import THRESHOLDS, Answers, Truth, answers
-from sf_plugin.training.perform import Style, perform, score_onsets
-from sf_plugin.training.render import SOUNDFONTS, in_room, render, room_response
-from sf_plugin.training.truth_layout import measures_of_engraving
 
 CONDITIONS = ("clean", "room")
 SAMPLE_RATE = 22050

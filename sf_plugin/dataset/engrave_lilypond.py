@@ -3,7 +3,7 @@
 Every note head, bar line and staff carries its facts as a link in the PDF
 (`truth.ily`), so the truth is read from the very page that is rendered.
 
-    python -m sf_plugin.training.engrave SOURCES.tar.xz OUT --jobs 2
+    python -m sf_plugin.dataset.engrave_lilypond SOURCES.tar.xz OUT --jobs 2
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,91 +25,9 @@ from typing import Any
 import numpy as np
 import pymupdf
 
-PAGE_WIDTH = 848  # pixels; heights follow the paper (A4: 1199)
+from sf_plugin.dataset.engraving import PAGE_WIDTH, Engraving, EngravingError
+
 TRUTH = Path(__file__).with_name("truth.ily")
-
-NOTE = np.dtype(
-    [
-        ("page", "i2"),  # from 0
-        ("system", "i2"),  # within the document, from 0
-        ("x", "f4"),  # fraction of the page's width, head's centre
-        ("y", "f4"),  # fraction of the page's height
-        ("score", "i2"),  # \score block, from 0
-        ("onset", "f8"),  # whole notes from the start of the score
-        ("grace", "f4"),  # whole notes, negative before the onset
-        ("pitch", "i2"),  # MIDI number
-        ("length", "f4"),  # whole notes
-        ("tied", "?"),  # continues a tie: no new onset
-        ("tempo", "f4"),  # whole notes a minute, 0 where the source says none
-    ]
-)
-SYSTEM = np.dtype(
-    [
-        ("page", "i2"),
-        ("score", "i2"),
-        ("staves", "i2"),
-        ("top", "f4"),  # first staff line, fraction of the page's height
-        ("bottom", "f4"),
-        ("left", "f4"),
-        ("right", "f4"),
-    ]
-)
-STAFF = np.dtype([("system", "i2"), ("top", "f4"), ("bottom", "f4")])
-BAR = np.dtype([("system", "i2"), ("x", "f4"), ("onset", "f8"), ("measure", "i2"), ("glyph", "U8")])
-
-
-class EngravingError(RuntimeError):
-    """LilyPond made no page, or the page's facts do not fit together."""
-
-
-@dataclass
-class Engraving:
-    """A piece as pages and truth; `pages` is (pages, height, width) uint8, white 255."""
-
-    pages: np.ndarray
-    notes: np.ndarray
-    systems: np.ndarray
-    staves: np.ndarray
-    bars: np.ndarray
-
-    def save(self, path: Path) -> None:
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **self.__dict__)
-        partial.replace(path)
-
-    @classmethod
-    def of_rows(
-        cls,
-        pages: Sequence[np.ndarray],
-        notes: Sequence[tuple[Any, ...]],
-        systems: Sequence[tuple[Any, ...]],
-        staves: Sequence[tuple[Any, ...]],
-        bars: Sequence[tuple[Any, ...]],
-    ) -> Engraving:
-        """From pages and rows of NOTE, SYSTEM, STAFF and BAR; notes are put in order of time.
-
-        Raises:
-            EngravingError: there are no notes, or the pages differ in size.
-        """
-        if not pages or not notes:
-            raise EngravingError("no note heads with truth on any page")
-        if len({page.shape for page in pages}) > 1:
-            raise EngravingError("pages of different sizes")
-        table = np.array(notes, NOTE)
-        table = table[np.lexsort((table["x"], table["grace"], table["onset"], table["score"]))]
-        return cls(
-            np.stack(pages),
-            table,
-            np.array(systems, SYSTEM),
-            np.array(staves, STAFF),
-            np.array(bars, BAR),
-        )
-
-    @classmethod
-    def load(cls, path: Path) -> Engraving:
-        with np.load(path) as data:
-            return cls(**{name: data[name] for name in data.files})
 
 
 def _lilypond(script: str) -> str:
@@ -234,6 +151,9 @@ def read_truth(pdf: Path, page_width: int = PAGE_WIDTH) -> Engraving:
                             float(Fraction(length)),
                             tied == "1",
                             float(Fraction(tempo)),
+                            -1,
+                            0,
+                            0,
                         )
                     )
                 elif kind == "bar" and values[3]:

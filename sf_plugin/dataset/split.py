@@ -1,6 +1,6 @@
 """Choose training pieces: free licences only, and nothing that a held-out piece also says.
 
-    python -m sf_plugin.training.split ENGRAVED MANIFEST.json OUT.txt
+    python -m sf_plugin.dataset.split ENGRAVED MANIFEST.json OUT.txt
 
 A piece is known by its runs of 12 melodic intervals, so another edition or a
 transposed one of the same music is recognised.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sf_plugin.training.engrave import Engraving
+from sf_plugin.dataset.engraving import Engraving
 
 RUN = 12
 FREE = ("public domain", "creative commons")

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from sf_plugin.dataset.engraving import Engraving
 from sf_plugin.score.layout import Layout, Measure, PageLayout, System
-from sf_plugin.training.engrave import Engraving
 
 SAME_BAR = 0.015
 """Bar lines closer than this share of the page's width are one."""

@@ -4,7 +4,7 @@ Single notes of several pianos are rendered once and kept as filter-bank power;
 a performance is their sum in power, so every training step hears a new piano,
 room and level at the cost of a few milliseconds.
 
-    python -m sf_plugin.training.templates OUT.npz
+    python -m sf_plugin.dataset.templates OUT.npz
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from sf_plugin.audio.spectrogram import Floats, Spectrogram, SpectrogramConfig
-from sf_plugin.training.perform import NOTE
-from sf_plugin.training.render import SOUNDFONTS, render
+from sf_plugin.dataset.perform import NOTE
+from sf_plugin.dataset.render import SOUNDFONTS, render
 
 PITCHES = range(21, 109)
 VELOCITIES = (30, 60, 95)

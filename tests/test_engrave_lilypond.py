@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sf_plugin.training import engrave as module
-from sf_plugin.training.engrave import Engraving, EngravingError, engrave
+from sf_plugin.dataset import engrave_lilypond as module
+from sf_plugin.dataset.engrave_lilypond import engrave
+from sf_plugin.dataset.engraving import Engraving, EngravingError
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("lilypond") is None, reason="lilypond is not installed (extra: train)"

@@ -3,7 +3,7 @@
 Bach's chorales become two staves like a piano score and are joined into longer
 documents; works for keyboard stay as they are.
 
-    python -m sf_plugin.training.engrave_verovio OUT --count 300 --jobs 2 --seed 0
+    python -m sf_plugin.dataset.engrave_verovio OUT --count 300 --jobs 2 --seed 0
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from sf_plugin.errors import ScoreError
-from sf_plugin.score.engraving import XML_ID, beats_of, mei_text, new_toolkit, read_text
-from sf_plugin.score.svg import Drawing, Picture, centre_of_glyph, local, numbers
-from sf_plugin.training.engrave import (
+from sf_plugin.dataset.engraving import (
     PAGE_WIDTH,
     Engraving,
     EngravingError,
 )
+from sf_plugin.errors import ScoreError
+from sf_plugin.score.engraving import XML_ID, beats_of, mei_text, new_toolkit, read_text
+from sf_plugin.score.svg import Drawing, Picture, centre_of_glyph, local, numbers
 
 KEYBOARD = (
     "bach/bwv846.mxl",
@@ -404,6 +404,7 @@ def read_truth(toolkit: Any, font: str) -> Engraving:
                     notes.append((
                         page, len(systems), drawing.x(x), drawing.y(y), 0, float(heard.onset),
                         float(heard.grace), pitch, float(heard.length), mark in times.ties, 0.0,
+                        -1, 0, 0,
                     ))  # fmt: skip
             if not xs:
                 continue
