@@ -8,14 +8,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -23,16 +21,27 @@ from sf_plugin import __version__
 from sf_plugin.errors import PluginError, ScoreError, ScoreFollowerError
 from sf_plugin.page_turns import PageTurner, TurnSettings
 from sf_plugin.plugins import Offer, registry
-from sf_plugin.positions import Event, Jump, PageTurn, Position, StateChange
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.load import load_score
 from sf_plugin.score.model import Score
 from sf_plugin.sinks import Sink
+from sf_plugin.terminal import (
+    Display,
+    clock,
+    command,
+    count,
+    errors,
+    examples,
+    one_line,
+    print_rows,
+    print_table,
+    say,
+    write_whole,
+)
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 log = logging.getLogger("sf_plugin")
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ScoreFollowerError as error:
             if debug:
                 errors.print_exception()
-            _say(f"scorefollow: {_one_line(error)}")
+            say(f"scorefollow: {one_line(error)}")
             return BAD_INPUT
         except BrokenPipeError:
             with open(os.devnull, "wb") as nowhere:
@@ -64,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if debug:
                 errors.print_exception()
                 return FAILED
-            _say(
-                f"scorefollow: unexpected {type(error).__name__}: {_one_line(error)}: "
+            say(
+                f"scorefollow: unexpected {type(error).__name__}: {one_line(error)}: "
                 "run again with --debug to see where"
             )
             return FAILED
@@ -75,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scorefollow",
         description="Follow a musician through the pages of a score.",
-        epilog=_examples(
+        epilog=examples(
             ("see it work", "scorefollow demo"),
             ("turn pages while you play", "scorefollow follow sonata.pdf --mic --turn 'my tablet'"),
             ("what a command does", "scorefollow follow --help"),
@@ -95,36 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: Any,
-    name: str,
-    run: Callable[[argparse.Namespace], int | None],
-    summary: str,
-    description: str,
-    *examples: tuple[str, str],
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=description,
-        epilog=_examples(*examples),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _examples(*pairs: tuple[str, str]) -> str:
-    return "examples:\n" + "\n".join(f"  {command}\n      {what}" for what, command in pairs)
-
-
 # follow
 
 
 def _follow_parser(commands: Any) -> None:
     plugins = registry()
-    parser = _command(
+    parser = command(
         commands,
         "follow",
         _follow,
@@ -244,9 +229,9 @@ def _follow(args: argparse.Namespace) -> int:
         with display.shown():
             session.run()
     except KeyboardInterrupt:
-        _say(_summary(session.summary))
+        say(_summary(session.summary))
         raise
-    _say(_summary(session.summary))
+    say(_summary(session.summary))
     return FAILED if session.summary.failed_sinks else OK
 
 
@@ -286,14 +271,14 @@ def _summary(summary: Any) -> str:
     where = f", ended in measure {last.label or last.measure}" if last and last.measure else ""
     lost = f", {summary.dropped_seconds:.1f} s lost" if summary.dropped_seconds else ""
     turns = f"{summary.turns} page turn{'' if summary.turns == 1 else 's'}"
-    return f"{_clock(summary.seconds)} heard{lost}, {turns}{where}"
+    return f"{clock(summary.seconds)} heard{lost}, {turns}{where}"
 
 
 # layout
 
 
 def _layout_parser(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "layout",
         _layout,
@@ -325,23 +310,11 @@ def _layout(args: argparse.Namespace) -> int:
     if args.out is None:
         sys.stdout.write(text)
     else:
-        _write_whole(args.out, text)
+        write_whole(args.out, text)
     systems = [system for page in layout.pages for system in page.systems]
     measures = sum(len(system.measures) for system in systems)
-    _say(f"{len(layout.pages)} pages, {len(systems)} systems, {measures} measures")
+    say(f"{len(layout.pages)} pages, {len(systems)} systems, {measures} measures")
     return OK
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ScoreFollowerError(
-            f"{path}: cannot be written: {error.strerror}: choose another place"
-        ) from None
 
 
 # demo
@@ -350,7 +323,7 @@ def _write_whole(path: Path, text: str) -> None:
 def _demo_parser(commands: Any) -> None:
     from sf_plugin import demo
 
-    parser = _command(
+    parser = command(
         commands,
         "demo",
         _demo,
@@ -373,7 +346,7 @@ def _demo(args: argparse.Namespace) -> int | None:
 
 
 def _plugins_parser(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "plugins",
         _plugins,
@@ -403,12 +376,12 @@ def _plugins(args: argparse.Namespace) -> int:
             info.version,
             Text(f"disabled: {info.error}", style="red") if info.error else Text(offers),
         )
-    _print_table(table)
+    print_table(table)
     return OK
 
 
 def _devices_parser(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "devices",
         _devices,
@@ -432,14 +405,14 @@ def _devices(args: argparse.Namespace) -> int:
     for device in found.devices:
         table.add_row(device.kind, device.name, device.details)
     if found.devices:
-        _print_table(table)
+        print_table(table)
     for problem in found.problems:
         print(problem)
     return OK
 
 
 def _doctor_parser(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "doctor",
         _doctor,
@@ -466,7 +439,7 @@ def _doctor(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
-        _print_table(table)
+        print_table(table)
     return FAILED if any(finding.status == "missing" for finding in findings) else OK
 
 
@@ -474,7 +447,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _evaluate_parser(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "evaluate",
         _evaluate,
@@ -555,11 +528,11 @@ def _evaluate(args: argparse.Namespace) -> int:
         )
     report = {"follower": args.follower, **_fingerprint(args.follower, args.weights), **report}
     if args.out is not None:
-        _write_whole(args.out, json.dumps(report, indent=1) + "\n")
+        write_whole(args.out, json.dumps(report, indent=1) + "\n")
     if args.markdown:
         sys.stdout.write(evaluate.markdown(report))
         return OK
-    _print_rows(*evaluate.table(report))
+    print_rows(*evaluate.table(report))
     print("\n" + "\n".join(evaluate.facts(report)))
     return OK
 
@@ -586,7 +559,7 @@ def _fingerprint(follower: str, weights: Path | None) -> dict[str, str]:
 
 
 def _bench_parser(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "bench",
         _bench,
@@ -600,14 +573,14 @@ def _bench_parser(commands: Any) -> None:
     parser.add_argument(
         "--pages",
         metavar="N",
-        type=_count,
+        type=count,
         default=10,
         help="pages of the document (default %(default)s)",
     )
     parser.add_argument(
         "--seconds",
         metavar="N",
-        type=_count,
+        type=count,
         default=60,
         help="seconds of sound to follow (default %(default)s)",
     )
@@ -624,76 +597,10 @@ def _bench(args: argparse.Namespace) -> int:
     with display.shown():
         report = bench.bench(args.pages, args.seconds, args.weights, display.progress)
     if args.json is not None:
-        _write_whole(args.json, json.dumps(report, indent=1) + "\n")
-    _print_rows(*bench.table(report))
+        write_whole(args.json, json.dumps(report, indent=1) + "\n")
+    print_rows(*bench.table(report))
     print("\n" + "\n".join(bench.facts(report)))
     return OK
-
-
-# what the terminal shows
-
-
-class Display(Sink):
-    """Progress bars and a status line on a terminal's stderr; plain lines elsewhere.
-
-    As a sink it tells page turns, jumps and changes of state, and on live sessions
-    also the place.
-    """
-
-    def __init__(self, live: bool) -> None:
-        self.live = live
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[amount]}"),
-            TimeElapsedColumn(),
-            console=errors,
-            transient=True,
-            disable=not errors.is_terminal,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._measure: int | None = None
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        with self._progress:
-            yield
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Of the page reading and the following: a bar each."""
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total or None, amount="")
-        amount = f"{done}/{total}" if total else f"{done}"
-        self._progress.update(self._tasks[what], completed=done, amount=amount)
-
-    def emit(self, event: Event) -> None:
-        match event:
-            case Position():
-                self._place(event)
-            case PageTurn() if self.live:
-                self._line(event.time, f"page {event.page}")
-            case Jump() if self.live:
-                self._line(event.time, f"jump to measure {event.to_measure}")
-            case StateChange() if self.live:
-                self._line(event.time, event.state)
-
-    def _place(self, position: Position) -> None:
-        if not self.live:
-            return
-        place = f"page {position.page}  measure {position.label or position.measure or '?'}"
-        if errors.is_terminal:
-            what = f"{place}  {position.state} {position.confidence:.0%}"
-            task = self._tasks.get("following")
-            if task is not None:
-                self._progress.update(task, description=what)
-        elif position.measure != self._measure:
-            self._measure = position.measure
-            self._line(position.time, place)
-
-    @staticmethod
-    def _line(time: float, text: str) -> None:
-        _say(f"{_clock(time)}  {text}")
 
 
 def _score_argument(parser: argparse.ArgumentParser) -> None:
@@ -735,44 +642,8 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text} is not in 1 to 1000")
-    return value
-
-
 def _names(offers: dict[str, Offer[Any]]) -> str:
     return ", ".join(sorted(offers)) or "none"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)}:{rest:04.1f}"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
-def _say(text: str) -> None:
-    errors.print(Text(text))
-
-
-def _print_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(head[0], box=None, pad_edge=False)
-    for column in head[1:]:
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    _print_table(table)
-
-
-def _print_table(table: Table) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 240
-    console.print(table)
 
 
 @contextmanager
@@ -795,9 +666,9 @@ class _Lines(logging.Handler):
     """One line a message, around the status line; tracebacks only with --debug."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _say(f"scorefollow: {record.levelname.lower()}: {_one_line_of(record)}")
+        say(f"scorefollow: {record.levelname.lower()}: {_one_line_of(record)}")
         if record.exc_info and record.exc_info[1] and log.level == logging.DEBUG:
-            _say(logging.Formatter().formatException(record.exc_info))
+            say(logging.Formatter().formatException(record.exc_info))
 
 
 def _one_line_of(record: logging.LogRecord) -> str:
