@@ -31,7 +31,7 @@ from sf_plugin.terminal import (
     command,
     count,
     errors,
-    examples,
+    example_lines,
     one_line,
     print_rows,
     print_table,
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scorefollow",
         description="Follow a musician through the pages of a score.",
-        epilog=examples(
+        epilog=example_lines(
             ("see it work", "scorefollow demo"),
             ("turn pages while you play", "scorefollow follow sonata.pdf --mic --turn 'my tablet'"),
             ("what a command does", "scorefollow follow --help"),

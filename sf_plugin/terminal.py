@@ -32,7 +32,7 @@ def command(
         name,
         help=summary,
         description=description,
-        epilog=examples(*examples),
+        epilog=example_lines(*examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
@@ -40,7 +40,7 @@ def command(
     return parser
 
 
-def examples(*pairs: tuple[str, str]) -> str:
+def example_lines(*pairs: tuple[str, str]) -> str:
     return "examples:\n" + "\n".join(f"  {command}\n      {what}" for what, command in pairs)
 
 

@@ -92,7 +92,7 @@ def _on_cluster(
             "--scheduler needs Dask: pip install 'sf-plugin[cluster]', here and on the workers"
         ) from None
     try:
-        client: Any = Client(address, timeout="10s", set_as_default=False)
+        client: Any = Client(address, timeout="5s", set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise WorkerError(
             f"{address}: no Dask scheduler answers ({error}): start one with 'dask scheduler'"

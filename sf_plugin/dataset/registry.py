@@ -54,7 +54,7 @@ def melody(notes: np.ndarray) -> list[int]:
     new = np.ones(len(fresh), bool)
     new[1:] = (np.diff(key, axis=1) != 0).any(0)
     top = np.maximum.reduceat(fresh["pitch"].astype(int), np.flatnonzero(new))
-    return np.diff(top).tolist()  # type: ignore[no-any-return]
+    return np.diff(top).tolist()
 
 
 def runs(intervals: list[int]) -> frozenset[tuple[int, ...]]:
