@@ -22,10 +22,12 @@ import pymupdf
 import soundfile
 from numpy.typing import NDArray
 
-from sf_plugin.dataset.engrave_lilypond import read_truth, run_lilypond
+from sf_plugin.dataset.acoustics import Acoustics, Room, heard_in
+from sf_plugin.dataset.engrave_lilypond import run_lilypond
 from sf_plugin.dataset.engraving import Engraving
+from sf_plugin.dataset.lilypond_truth import read_truth
 from sf_plugin.dataset.perform import Performance, Style, perform, score_onsets
-from sf_plugin.dataset.render import SOUNDFONTS, in_room, render, room_response
+from sf_plugin.dataset.render import render
 from sf_plugin.dataset.truth_layout import measures_of_engraving
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.measures import place_at
@@ -72,7 +74,7 @@ def engrave_plainly(source: Path, pdf: Path) -> Engraving:
 def play(engraving: Engraving, rng: np.random.Generator) -> Performance:
     """All movements, each at its own tempo, with a breath between them."""
     heads, _ = score_onsets(engraving.notes)
-    notes, onsets, start = [], [], 0.0
+    notes, onsets, pedals, start = [], [], [], 0.0
     for movement, (tempo, style) in enumerate(MOVEMENTS):
         told = engraving.notes.copy()
         told["tempo"] = tempo
@@ -82,18 +84,19 @@ def play(engraving: Engraving, rng: np.random.Generator) -> Performance:
         )
         part.notes["onset"] += start
         part.onsets["time"] += start
+        part.pedals["time"] += start
         start = float(part.onsets["time"][-1]) + PAUSE
         notes.append(part.notes)
         onsets.append(part.onsets)
-    return Performance(np.concatenate(notes), np.concatenate(onsets))
+        pedals.append(part.pedals)
+    return Performance(*map(np.concatenate, (notes, onsets, pedals)))
 
 
 def record(performance: Performance, rng: np.random.Generator) -> NDArray[np.float32]:
     """A sampled grand piano heard across a room, with the room's noise."""
-    dry = render(performance.notes, SOUNDFONTS["fluid"], sample_rate=SAMPLE_RATE, tail=2.5)
-    room = room_response(rng, decay=0.7, direct_to_reverberant=2.0, sample_rate=SAMPLE_RATE)
-    dry *= 0.5 / np.abs(dry).max()
-    return in_room(dry, room, rng, noise_db=-52.0)
+    dry = render(performance.notes, "fluid-grand", SAMPLE_RATE, performance.pedals, tail=2.5)
+    acoustics = Acoustics(Room(200, 0.7, 0.76), (("room tone", -45.0),), level=-6.0)
+    return heard_in(dry, acoustics, rng, SAMPLE_RATE)
 
 
 def encode(sound: NDArray[np.float32], path: Path) -> None:

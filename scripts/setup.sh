@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 purpose=${1:?usage: scripts/setup.sh demo|test}
 case $purpose in
     demo) extras= ;;
-    test) extras='[train,dev]' ;;
+    test) extras='[train,evaluate,cluster,dev]' ;;
     *) echo "setup: '$purpose' is neither demo nor test" >&2; exit 2 ;;
 esac
 

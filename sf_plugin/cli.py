@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sf_plugin import __version__
+from sf_plugin.dataset import commands as dataset_commands
 from sf_plugin.errors import PluginError, ScoreError, ScoreFollowerError
 from sf_plugin.page_turns import PageTurner, TurnSettings
 from sf_plugin.plugins import Offer, registry
@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     _plugins_parser(commands)
     _devices_parser(commands)
     _doctor_parser(commands)
+    dataset_commands.add_parser(commands)
     _evaluate_parser(commands)
     _bench_parser(commands)
     return parser
@@ -447,37 +448,54 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _evaluate_parser(commands: Any) -> None:
+    from sf_plugin.evaluation.conditions import CONDITIONS, DEFAULT
+
     parser = command(
         commands,
         "evaluate",
         _evaluate,
-        "judge a follower on engraved pieces",
-        "Follow seeded, human-like performances of engraved pieces and say how many onsets\n"
-        "were right. The follower sees page images and hears sound, nothing else.\n"
-        "ENGRAVED is a folder written by 'python -m sf_plugin.dataset.engrave_lilypond'.",
-        ("whole documents, both conditions", "scorefollow evaluate data/engraved"),
+        "judge a follower on music it has never heard",
+        "Follow seeded performances of engraved pieces, or the recordings of a published\n"
+        "set, and say how many onsets were right, how pages were turned and how jumps were\n"
+        "survived. The follower sees page images and hears sound, nothing else.\n\n"
+        "CASES: folders built by 'scorefollow dataset build', or the name of a published set\n"
+        "and its folder (msmd, asap, vienna).\n\n"
+        "conditions:\n"
+        + "\n".join(f"  {name:<12} {what.help}" for name, what in CONDITIONS.items()),
+        ("whole documents, dry and in a room", "scorefollow evaluate data/set"),
         (
-            "each page alone, as a table for the docs",
-            "scorefollow evaluate data/engraved --per-page --markdown",
+            "each page alone, as the papers do, as a table for the docs",
+            "scorefollow evaluate data/set --per-page --conditions mechanical --markdown",
         ),
         (
-            "weights of your own",
-            "scorefollow evaluate data/engraved --weights runs/mine/weights.safetensors",
+            "everything, with plots and the worst cases on their pages",
+            "scorefollow evaluate data/set --conditions all --jobs 4 --html report.html",
+        ),
+        (
+            "something to stand against",
+            "scorefollow evaluate data/set --follower chroma-oltw",
         ),
     )
-    parser.add_argument("engraved", metavar="ENGRAVED", type=Path, help="folder of engraved pieces")
+    parser.add_argument("cases", metavar="CASES", nargs="+", help="what to follow")
+    parser.add_argument(
+        "--use",
+        metavar="USES",
+        default="valid",
+        help="which part of a built set, by commas (default %(default)s)",
+    )
     parser.add_argument(
         "--pieces",
         metavar="PATTERN",
         nargs="+",
-        default=["valid--*--0"],
-        help="which files, without .npz (default valid--*--0)",
+        default=["*"],
+        help="only those whose names are like one of these",
     )
     parser.add_argument(
         "--follower",
         metavar="NAME",
         default="unet",
-        help=f"which follower listens: {_names(registry().followers)} (default %(default)s)",
+        help=f"which follower listens: {_names(registry().followers)}, or a baseline: "
+        "constant-speed, chroma-oltw (default %(default)s)",
     )
     parser.add_argument(
         "--weights", metavar="FILE", type=Path, help="of the follower unet (default: the shipped)"
@@ -485,8 +503,8 @@ def _evaluate_parser(commands: Any) -> None:
     parser.add_argument(
         "--conditions",
         metavar="NAMES",
-        default="clean,room",
-        help="clean, room, or both with a comma (default %(default)s)",
+        default=",".join(DEFAULT),
+        help="of a built set, by commas, or all (default %(default)s)",
     )
     parser.add_argument(
         "--per-page", action="store_true", help="each page is a score of its own: the page is given"
@@ -498,64 +516,45 @@ def _evaluate_parser(commands: Any) -> None:
         "--cache",
         metavar="DIR",
         type=Path,
-        help="where recordings are kept (default: recordings in ENGRAVED)",
+        help="where recordings are kept (default: recordings in CASES)",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--jobs", metavar="N", type=count, default=1, help="processes here (default %(default)s)"
+    )
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster whose workers see the same files; the figures are the same",
     )
     parser.add_argument("--out", metavar="FILE", type=Path, help="write the report as JSON")
-    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a report to look at")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from sf_plugin.evaluation import evaluate
+    from sf_plugin.evaluation import command
+    from sf_plugin.evaluation.tables import facts, markdown, tables
 
-    conditions = args.conditions.split(",")
-    if unknown := set(conditions) - set(evaluate.CONDITIONS):
-        raise ScoreFollowerError(
-            f"--conditions {args.conditions}: {', '.join(sorted(unknown))} is none of "
-            f"{', '.join(evaluate.CONDITIONS)}"
-        )
-    pieces = evaluate.find_pieces(args.engraved, args.pieces)
-    follower = _make_follower(args.follower, args.weights)
     display = Display(live=False)
     with display.shown():
-        report = evaluate.evaluate(
-            pieces,
-            follower,
-            args.cache or args.engraved / "recordings",
-            conditions=conditions,
-            per_page=args.per_page,
-            seed=args.seed,
-            progress=display.progress,
-        )
-    report = {"follower": args.follower, **_fingerprint(args.follower, args.weights), **report}
-    if args.out is not None:
+        measured = command.run(args, display.progress)
+    report = measured.report
+    if report["complete"] and args.out is not None:
         write_whole(args.out, json.dumps(report, indent=1) + "\n")
+    if measured.html:
+        write_whole(args.html, measured.html)
     if args.markdown:
-        sys.stdout.write(evaluate.markdown(report))
-        return OK
-    print_rows(*evaluate.table(report))
-    print("\n" + "\n".join(evaluate.facts(report)))
+        sys.stdout.write(markdown(report))
+    else:
+        for head, rows in tables(report):
+            print_rows(head, rows)
+            print()
+        print("\n".join(facts(report)))
+    if not report["complete"]:
+        say("interrupted: the figures are of what was measured so far; no file was written")
+        return INTERRUPTED
     return OK
-
-
-def _make_follower(name: str, weights: Path | None) -> Any:
-    from sf_plugin.api import make_follower
-
-    if weights is None:
-        return make_follower(name)
-    if name != "unet":
-        raise ScoreFollowerError(f"--weights {weights}: '{name}' takes none: leave --weights out")
-    from sf_plugin.unet.follower import UNetFollower
-
-    return UNetFollower(weights)
-
-
-def _fingerprint(follower: str, weights: Path | None) -> dict[str, str]:
-    if follower != "unet":
-        return {}
-    from sf_plugin.unet.weights import SHIPPED
-
-    file = weights or SHIPPED
-    return {"weights": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
 
 
 def _bench_parser(commands: Any) -> None:

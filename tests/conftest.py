@@ -4,9 +4,11 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import json
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -150,3 +152,43 @@ def scorefollow(example_plugin: Path, tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real scheduler and two workers on loopback, started as a user does."""
+    folder = tmp_path_factory.mktemp("dask")
+    file = folder / "scheduler.json"
+    scheduler = [
+        sys.executable, "-c", "from distributed.cli.dask_scheduler import main; main()",
+        "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file),
+    ]  # fmt: skip
+    worker = [
+        sys.executable, "-c", "from distributed.cli.dask_worker import main; main()",
+        "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard",
+        "--host", "127.0.0.1", "--local-directory", str(folder),
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    running = [subprocess.Popen(scheduler, cwd=folder, **quiet)]  # type: ignore[call-overload]
+    try:
+        for _ in range(600):
+            if file.exists() and file.stat().st_size:
+                break
+            time.sleep(0.05)
+        running += [
+            subprocess.Popen(worker, cwd=folder, **quiet)  # type: ignore[call-overload]
+            for _ in range(2)
+        ]
+
+        from distributed import Client
+
+        address = json.loads(file.read_text())["address"]
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield address
+    finally:
+        for process in reversed(running):
+            process.terminate()
+        for process in running:
+            process.wait(20)

@@ -7,8 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_plugin.evaluation.metrics import ANSWER, THRESHOLDS, Answers, Truth, answers
-from sf_plugin.positions import Position
+from sf_plugin.evaluation.metrics import (
+    ANSWER,
+    EARLY,
+    HOLD,
+    LATE,
+    THRESHOLDS,
+    Answers,
+    Truth,
+    Turns,
+    answers,
+    calibration_error,
+    judge_turns,
+    recoveries,
+    reliability,
+)
+from sf_plugin.positions import PageTurn, Position
 
 TRUTH = Truth(
     time=np.array([1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]),
@@ -203,3 +217,126 @@ def test_ratios_grow_with_the_threshold(errors: list[float]) -> None:
     assert ratios == sorted(ratios)
     assert len(ratios) == len(THRESHOLDS)
     assert ratios[0] == sum(error <= 0.05 + 1e-9 for error in errors) / len(errors)
+
+
+def test_calibration_error_is_the_gap_between_word_and_deed() -> None:
+    right = np.array([True] * 9 + [False])
+    assert calibration_error(np.full(10, 0.9), right) == pytest.approx(0.0)
+    assert calibration_error(np.full(10, 0.5), right) == pytest.approx(0.4)
+    two = np.array([1.0] * 5 + [0.05] * 5)
+    assert calibration_error(two, np.array([True, False] * 5)) == pytest.approx(
+        0.5 * (1 - 0.6) + 0.5 * (0.4 - 0.05)
+    )
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=40))
+def test_the_bins_of_the_reliability_hold_every_onset_once(
+    said: list[tuple[float, bool]],
+) -> None:
+    confidence = np.array([c for c, _ in said], float)
+    right = np.array([r for _, r in said], bool)
+    bins = reliability(confidence, right)
+    assert bins.shape == (10, 3)
+    assert bins[:, 0].sum() == len(said)
+    assert (bins[:, 0] * bins[:, 1]).sum() == pytest.approx(confidence.sum())
+    assert (bins[:, 0] * bins[:, 2]).sum() == pytest.approx(right.sum())
+
+
+JUMPY = replace(
+    TRUTH,
+    time=np.arange(1.0, 17.0),
+    page=np.array([1] * 4 + [2] * 4 + [1] * 4 + [1] * 4),
+    system=np.array([1] * 4 + [1] * 4 + [2] * 4 + [1] * 4),
+    x=np.tile([0.2, 0.4, 0.6, 0.8], 4),
+    measure=np.zeros(16, np.int64),
+)
+"""An onset a second; at 5, 9 and 13 s the music is in another system."""
+
+
+def telling(places: list[tuple[float, int, float]], until: float = 17.0) -> list[Position]:
+    """20 positions a second: from each time on, a page and a height."""
+    out = []
+    for time in np.arange(0.05, until, 0.05).tolist():
+        page, y = [place[1:] for place in places if place[0] <= time + 1e-9][-1]
+        out.append(at(0, round(time, 2), page=page, y=y, system=1))
+    return out
+
+
+def test_a_jump_is_made_up_for_when_the_right_system_is_reached_for_good() -> None:
+    said = telling([(0.0, 1, 0.25), (5.7, 2, 0.5), (9.0, 2, 0.5), (13.5, 1, 0.25)])
+    first, second, third = recoveries(
+        said, JUMPY, [(5.0, "jump"), (9.0, "pause"), (13.0, "printed")]
+    )
+    assert (first.kind, second.kind, third.kind) == ("jump", "pause", "printed")
+    assert first.seconds == pytest.approx(0.7)
+    assert second.seconds == np.inf
+    assert third.seconds == pytest.approx(0.5)
+
+
+def test_passing_through_the_right_system_is_no_recovery() -> None:
+    passing = telling([(0.0, 1, 0.25), (5.2, 2, 0.5), (5.2 + HOLD - 0.1, 1, 0.75), (7.0, 2, 0.5)])
+    (jump,) = recoveries(passing, JUMPY, [(5.0, "jump")])
+    assert jump.seconds == pytest.approx(2.0)
+
+
+def test_jumps_within_a_system_or_before_the_first_onset_are_not_counted() -> None:
+    assert recoveries(telling([(0.0, 1, 0.25)]), JUMPY, [(0.5, "jump"), (3.0, "jump")]) == []
+    assert recoveries([], JUMPY, [(99.0, "jump")]) == []
+    assert recoveries([], JUMPY, []) == []
+
+
+def test_who_says_nothing_recovers_never() -> None:
+    (jump,) = recoveries([], JUMPY, [(5.0, "jump")])
+    assert jump.seconds == np.inf
+    waiting = [replace(p, state="waiting") for p in telling([(0.0, 2, 0.5)])]
+    assert recoveries(waiting, JUMPY, [(5.0, "jump")])[0].seconds == np.inf
+
+
+def turn(time: float, page: int) -> PageTurn:
+    return PageTurn(time=time, page=page, lead=0.0)
+
+
+def test_turns_are_paired_with_the_first_onset_of_their_page() -> None:
+    judged = judge_turns([turn(4.0, 2), turn(9.5, 1)], JUMPY)
+    assert judged == Turns(due=2, made=2, leads=(1.0, -0.5))
+    assert judged.right == 2
+    assert judge_turns([], JUMPY) == Turns(due=2)
+
+
+@pytest.mark.parametrize(
+    ("made", "right"),
+    [
+        ([turn(5.0 - EARLY, 2)], 1),
+        ([turn(4.9 - EARLY, 2)], 0),
+        ([turn(5.0 + LATE, 2)], 1),
+        ([turn(5.1 + LATE, 2)], 0),
+        ([turn(4.0, 3)], 0),
+        ([turn(4.0, 2), turn(4.5, 2)], 1),
+        ([turn(3.0, 1), turn(4.0, 2)], 1),
+    ],
+)
+def test_too_early_too_late_twice_and_wrong_turns_are_false(
+    made: list[PageTurn], right: int
+) -> None:
+    judged = judge_turns(made, JUMPY)
+    assert (judged.due, judged.made, judged.right) == (2, len(made), right)
+
+
+def test_a_performance_that_begins_on_a_later_page_asks_for_a_turn() -> None:
+    inside = replace(TRUTH, page=np.array([2] * 8))
+    assert judge_turns([turn(1.5, 2)], inside) == Turns(due=1, made=1, leads=(-0.5,))
+
+
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=20),
+    st.lists(st.tuples(st.floats(0, 20), st.integers(1, 3)), max_size=12),
+)
+def test_no_more_turns_are_right_than_were_due_or_made(
+    pages: list[int], made: list[tuple[float, int]]
+) -> None:
+    truth = replace(TRUTH, time=np.arange(float(len(pages))), page=np.array(pages))
+    judged = judge_turns([turn(*one) for one in sorted(made)], truth)
+    assert 0 <= judged.right <= min(judged.due, judged.made)
+    assert all(-LATE <= lead <= EARLY for lead in judged.leads)
+    joined = judged + judged
+    assert (joined.due, joined.right) == (2 * judged.due, 2 * judged.right)

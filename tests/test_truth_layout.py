@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sf_plugin.dataset.engraving import BAR, NOTE, STAFF, SYSTEM, Engraving
-from sf_plugin.dataset.truth_layout import measures_of_engraving
+from sf_plugin.dataset.engraving import BAR, NOTE, STAFF, SYSTEM, VOLTA, Engraving
+from sf_plugin.dataset.truth_layout import measures_of_engraving, printed_measures
 from sf_plugin.score.layout import Layout, Measure
 
 Bar = tuple[float, float, int, str]
@@ -114,4 +116,50 @@ def test_each_movement_counts_its_own_bars() -> None:
 def test_a_system_without_bar_lines_is_one_measure() -> None:
     layout = measures_of_engraving(engraving(([(0.2, 0.0), (0.8, 1.0)], [])))
     assert edges(layout) == [[(1, 0.1, 0.9)]]
-    assert measures(layout)[0].onsets == ()
+    assert np.array(measures(layout)[0].onsets) == pytest.approx(
+        np.array([(0.2, 0), (0.8, 4), (0.9, 4.0625)])
+    )
+
+
+def test_a_broken_measure_knows_how_much_of_it_went_before() -> None:
+    first = ([(0.2, 0.0), (0.7, 1.0)], [(0.5, 1.0, 2, "|")])
+    second = ([(0.2, 1.5)], [(0.9, 2.0, 3, "|.")])
+    table = printed_measures(engraving(first, second))
+    assert table["start"].tolist() == [0, 1, 1.5]
+    assert table["end"].tolist() == [1, 1.5, 2]
+    assert table["before"].tolist() == [0, 0, 0.5]
+    assert table["label"].tolist() == [1, 2, 2]
+
+
+def test_brackets_name_the_endings() -> None:
+    line = ([(0.2, 0.0), (0.6, 1.0)], [(0.5, 1.0, 2, ":|."), (0.9, 2.0, 3, "|.")])
+    piece = engraving(line)
+    piece.voltas = np.array([(0, 0, 1, "1,2"), (0, 1, 2, "3"), (1, 0, 9, "7")], VOLTA)
+    assert printed_measures(piece)["volta"].tolist() == ["1,2", "3"]
+    assert [m.volta for m in measures(measures_of_engraving(piece))] == ["1,2", "3"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 8), st.booleans()), min_size=1, max_size=5),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_measures_join_without_gaps(lines: list[list[tuple[int, bool]]]) -> None:
+    systems, now, number = [], 0.0, 1
+    for line in lines:
+        notes, bars = [], []
+        for i, (eighths, played) in enumerate(line):
+            if played:
+                notes.append((0.12 + 0.15 * i, now))
+            now, number = now + eighths / 8, number + 1
+            bars.append((0.25 + 0.15 * i, now, number, "|"))
+        systems.append((notes, bars))
+    table = printed_measures(engraving(*systems))
+    assert table["start"][0] == 0
+    assert table["end"][-1] >= now
+    np.testing.assert_array_equal(table["start"][1:], table["end"][:-1])
+    assert table["number"].tolist() == list(range(1, sum(map(len, lines)) + 1))
+    assert table["label"].tolist() == table["number"].tolist()

@@ -33,47 +33,6 @@ def mark(folder: str) -> str:
     return folder
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real scheduler and two workers on loopback, started as a user does."""
-    folder = tmp_path_factory.mktemp("dask")
-    file = folder / "scheduler.json"
-    scheduler = [
-        sys.executable, "-c", "from distributed.cli.dask_scheduler import main; main()",
-        "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file),
-    ]  # fmt: skip
-    worker = [
-        sys.executable, "-c", "from distributed.cli.dask_worker import main; main()",
-        "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard",
-        "--host", "127.0.0.1", "--local-directory", str(folder),
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
-    running = [subprocess.Popen(scheduler, cwd=folder, **quiet)]  # type: ignore[call-overload]
-    try:
-        for _ in range(600):
-            if file.exists() and file.stat().st_size:
-                break
-            time.sleep(0.05)
-        running += [
-            subprocess.Popen(worker, cwd=folder, **quiet)  # type: ignore[call-overload]
-            for _ in range(2)
-        ]
-        import json
-
-        from distributed import Client
-
-        address = json.loads(file.read_text())["address"]
-        with Client(address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
-        yield address
-    finally:
-        for process in reversed(running):
-            process.terminate()
-        for process in running:
-            process.wait(20)
-
-
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_results_come_in_the_order_of_the_items(jobs: int) -> None:
     assert list(in_order(square, range(20), jobs=jobs)) == [n * n for n in range(20)]

@@ -157,11 +157,11 @@ class Spectrogram:
         if not c.level_half_life:
             return np.log1p(magnitude * np.float32(c.gain / c.level_floor))
         forget = 0.5 ** (1 / (c.fps * c.level_half_life))
-        out = np.empty_like(magnitude)
-        for n, frame in enumerate(magnitude):
-            self._level = max(self._level * forget, float(frame.max()), c.level_floor)
-            out[n] = np.log1p(frame * np.float32(c.gain / self._level))
-        return out
+        scale = np.empty(len(magnitude), np.float32)
+        for n, peak in enumerate(magnitude.max(1, initial=0).tolist()):
+            self._level = max(self._level * forget, peak, c.level_floor)
+            scale[n] = c.gain / self._level
+        return np.log1p(magnitude * scale[:, None])
 
     def hear(self, samples: Floats) -> tuple[Floats, Floats]:
         """(n,) samples to (frames, bins) features and (frames,) peaks.

@@ -1,6 +1,6 @@
 """Engrave LilyPond sources into page images with exact truth.
 
-Every note head, bar line and staff carries its facts as a link in the PDF
+Every note head, bar line, staff, clef, key and mark carries its facts as a link in the PDF
 (`truth.ily`), so the truth is read from the very page that is rendered.
 
     python -m sf_plugin.dataset.engrave_lilypond SOURCES.tar.xz OUT --jobs 2
@@ -10,174 +10,154 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
-import re
-import shutil
+import logging
+import os
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from zlib import crc32
 
 import numpy as np
-import pymupdf
 
 from sf_plugin.dataset.engraving import PAGE_WIDTH, Engraving, EngravingError
+from sf_plugin.dataset.lilypond_sources import modernise, stage
+from sf_plugin.dataset.lilypond_truth import read_truth
+from sf_plugin.dataset.lilypond_variety import (
+    LilyPondVariety,
+    after_source,
+    after_truth,
+    before_source,
+    draw_variety,
+)
 
-TRUTH = Path(__file__).with_name("truth.ily")
+_HERE = Path(__file__).parent
+_LOG = logging.getLogger(__name__)
 
 
-def _lilypond(script: str) -> str:
+def run_lilypond(
+    source: Path, variety: LilyPondVariety | None = None, timeout: float = 180
+) -> Path:
+    """Engrave `source`, with truth links; returns a PDF beside it
+    (the first, where the source has several books).
+
+    The source and what it includes are modernised in place.
+
+    Raises:
+        EngravingError: LilyPond made no pages, or took more than `timeout` seconds.
+    """
+    modernise(source)
+    return _run(source, variety or LilyPondVariety(), timeout)[0]
+
+
+def engrave_source(
+    tree: Path,
+    piece: str,
+    variety: LilyPondVariety | None = None,
+    page_width: int = PAGE_WIDTH,
+    timeout: float = 180,
+) -> Engraving:
+    """Engrave one piece of a tree of sources, in a scratch copy of its folder.
+
+    A source that fails under a variety is tried with fewer changes, which is logged; `timeout`
+    is in seconds for each try.
+
+    Raises:
+        EngravingError: the reason why there is no page, or why its facts are not to be trusted.
+    """
+    with tempfile.TemporaryDirectory(prefix="sf-engrave-") as scratch:
+        *parts, main = stage(tree, piece, Path(scratch) / "piece")
+        for part in parts:
+            try:
+                return _engrave(part, piece, variety, page_width, timeout)
+            except EngravingError:
+                continue
+        return _engrave(main, piece, variety, page_width, timeout)
+
+
+def _engrave(
+    main: Path, piece: str, variety: LilyPondVariety | None, page_width: int, timeout: float
+) -> Engraving:
+    """Engrave a staged file, with fewer and fewer changes until it goes."""
+    modernise(main)
+    first: EngravingError | None = None
+    for attempt in _attempts(variety or LilyPondVariety()):
+        try:
+            engraving = read_truth(_run(main, attempt, timeout), page_width)
+        except EngravingError as error:
+            first = first or error
+            continue
+        if first is not None:
+            _LOG.warning("%s: engraved with fewer changes, as: %s", piece, first)
+        return engraving
+    assert first is not None
+    raise first
+
+
+def _attempts(variety: LilyPondVariety) -> Iterator[LilyPondVariety]:
+    yield variety
+    yield from variety.milder()
+
+
+def _run(main: Path, variety: LilyPondVariety, timeout: float) -> list[Path]:
     import lilypond
 
-    return str(lilypond.executable(script))
-
-
-def run_lilypond(source: Path, staff_size: float | None = None, timeout: float = 120) -> Path:
-    """Engrave `source` beside itself, with truth links; returns the PDF's path."""
-    if not re.search(r"\\version", source.read_text(errors="replace")):
-        raise EngravingError("the source names no LilyPond version")
-    subprocess.run(
-        [_lilypond("convert-ly"), "-e", source.name],
-        cwd=source.parent,
-        capture_output=True,
-        timeout=timeout,
-    )
-    settings = source.parent / "sf-settings.ily"
-    size = f"#(set-global-staff-size {staff_size})\n" if staff_size else ""
-    settings.write_text(size + TRUTH.read_text())
+    folder = Path(tempfile.mkdtemp(prefix="sf-pages-", dir=main.parent))
+    settings, varied = folder / "settings.ily", main.with_name("sf-main.ly")
+    plain = variety == LilyPondVariety()
+    parts = [(_HERE / name).read_text(encoding="utf-8") for name in ("repairs.ily", "truth.ily")]
+    if not plain:
+        parts = [before_source(variety), *parts, after_truth(variety)]
+    settings.write_text("\n".join(parts), encoding="utf-8")
+    text = main.read_text(encoding="utf-8", errors="replace")
+    varied.write_text(text if plain else f"{text}\n{after_source(variety)}", encoding="utf-8")
     command = [
-        _lilypond("lilypond"),
+        str(lilypond.executable("lilypond")),
         "-dno-point-and-click",
-        f"-dinclude-settings={settings.name}",
+        f"-dinclude-settings={settings}",
         "-o",
-        "sf-engraved",
-        source.name,
+        str(folder),
+        varied.name,
     ]
-    done = subprocess.run(
-        command,
-        cwd=source.parent,
-        capture_output=True,
-        timeout=timeout,
-        text=True,
-        errors="replace",
-    )
-    pdf = source.parent / "sf-engraved.pdf"
-    if not pdf.exists():
-        others = sorted(source.parent.glob("sf-engraved*.pdf"))
-        if not others:
-            errors = [line for line in done.stderr.splitlines() if "rror" in line]
-            raise EngravingError(errors[0].strip()[:200] if errors else "LilyPond wrote no PDF")
-        pdf = others[0]
-    return pdf
+    done = _call(command, main.parent, timeout)
+    if done.returncode < 0:
+        # LilyPond's garbage collector is at fault in some of its crashes
+        done = _call(command, main.parent, timeout, {"GC_DONT_GC": "1"})
+    pdfs = sorted(folder.glob("*.pdf"), key=lambda pdf: (len(pdf.name), pdf.name))
+    if not pdfs:
+        raise EngravingError(_reason(done))
+    return pdfs
 
 
-def _facts(page: pymupdf.Page) -> Iterator[tuple[str, list[str], pymupdf.Rect]]:
-    for link in page.get_links():
-        uri = link.get("uri") or link.get("file") or ""
-        if uri.startswith("sf://"):
-            kind, _, values = uri[5:].partition("/")
-            yield kind, values.split(";"), link["from"]
+def _call(
+    command: list[str], folder: Path, timeout: float, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+            text=True,
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired:
+        raise EngravingError(f"LilyPond took more than {timeout:g} s") from None
 
 
-def read_truth(pdf: Path, page_width: int = PAGE_WIDTH) -> Engraving:
-    """Render a PDF engraved with truth links and collect its facts."""
-    pages: list[np.ndarray] = []
-    notes: list[tuple[Any, ...]] = []
-    systems: list[tuple[Any, ...]] = []
-    staves: list[tuple[Any, ...]] = []
-    bars: list[tuple[Any, ...]] = []
-    with pymupdf.open(pdf) as document:
-        for page in document:
-            facts = list(_facts(page))
-            by_system: dict[tuple[int, str], list[pymupdf.Rect]] = {}
-            for kind, values, box in facts:
-                if kind == "staff" and box.width > 40:
-                    by_system.setdefault((int(values[0]), values[1]), []).append(box)
-            if not by_system:
-                continue
-            number = len(pages)
-            scale = page_width / page.rect.width
-            pixels = page.get_pixmap(
-                matrix=pymupdf.Matrix(scale, scale), colorspace=pymupdf.csGRAY, annots=False
-            )
-            image = np.frombuffer(pixels.samples, np.uint8).reshape(pixels.h, pixels.stride)
-            pages.append(image[:, : pixels.w])
-            width, height = page.rect.width, page.rect.height
-            order = sorted(by_system.items(), key=lambda item: min(b.y0 for b in item[1]))
-            first = len(systems)
-            edges = []
-            for (score, _), boxes in order:
-                boxes.sort(key=lambda b: b.y0)
-                top, bottom = boxes[0].y0, boxes[-1].y1
-                edges.append((top, bottom))
-                for box in boxes:
-                    staves.append((len(systems), box.y0 / height, box.y1 / height))
-                systems.append(
-                    (
-                        number,
-                        score - 1,
-                        len(boxes),
-                        top / height,
-                        bottom / height,
-                        min(b.x0 for b in boxes) / width,
-                        max(b.x1 for b in boxes) / width,
-                    )
-                )
-
-            def nearest(y: float, edges: list = edges, first: int = first) -> int:
-                return first + min(
-                    range(len(edges)),
-                    key=lambda i: max(edges[i][0] - y, y - edges[i][1]),
-                )
-
-            for kind, values, box in facts:
-                x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
-                if kind == "note":
-                    block, onset, grace, pitch, length, tied, tempo = values
-                    notes.append(
-                        (
-                            number,
-                            nearest(y),
-                            x / width,
-                            y / height,
-                            int(block) - 1,
-                            float(Fraction(onset)),
-                            float(Fraction(grace)),
-                            round(float(pitch)) + 60,
-                            float(Fraction(length)),
-                            tied == "1",
-                            float(Fraction(tempo)),
-                            -1,
-                            0,
-                            0,
-                        )
-                    )
-                elif kind == "bar" and values[3]:
-                    bars.append(
-                        (
-                            nearest(y),
-                            x / width,
-                            float(Fraction(values[1])),
-                            int(values[2]),
-                            values[3],
-                        )
-                    )
-    return Engraving.of_rows(pages, notes, systems, staves, bars)
-
-
-def engrave(sources: Path, piece: str, staff_size: float | None = None) -> Engraving:
-    """Engrave one piece of an unpacked source tree in a scratch copy of its folder."""
-    source = sources / piece
-    with tempfile.TemporaryDirectory(prefix="sf-engrave-") as scratch:
-        folder = Path(scratch) / "piece"
-        # some sources include files from beside or above their own folder
-        top = source.parent.parent if len(Path(piece).parts) > 3 else source.parent
-        shutil.copytree(top, folder)
-        return read_truth(run_lilypond(folder / source.relative_to(top), staff_size))
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """LilyPond's first error, without the folders of this machine."""
+    if done.returncode < 0:
+        return f"LilyPond was ended by signal {-done.returncode}"
+    lines = done.stderr.splitlines()
+    errors = [line.strip() for line in lines if "error:" in line.lower() or "ERROR" in line]
+    if not errors:
+        return "LilyPond wrote no PDF"
+    return " ".join(word.rsplit("/", 1)[-1] for word in errors[0].split())[:200]
 
 
 def main() -> None:
@@ -205,10 +185,8 @@ def main() -> None:
         path = args.out / f"{split}--{name}--{args.vary}.npz"
         if path.exists():
             return None
-        rng = random.Random(f"{name}/{args.vary}")
-        size = rng.uniform(15.5, 23) if args.vary else None
         try:
-            engrave(tree, piece["path"], size).save(path)
+            engrave_source(tree, piece["path"], variety_of(name, args.vary)).save(path)
         except (EngravingError, OSError, ValueError, subprocess.TimeoutExpired) as error:
             return f"{piece['path']}\t{error}"
         return None
@@ -224,6 +202,11 @@ def main() -> None:
                     log.flush()
                 print(f"\r{done}/{len(jobs)} pieces, {failures} failed", end="", flush=True)
     print()
+
+
+def variety_of(name: str, vary: int) -> LilyPondVariety | None:
+    """The variety of a piece under a seed; 0 is as the source says."""
+    return draw_variety(np.random.default_rng([crc32(name.encode()), vary])) if vary else None
 
 
 if __name__ == "__main__":

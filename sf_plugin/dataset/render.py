@@ -1,4 +1,4 @@
-"""Performances as sound: fluidsynth's pianos, and rooms to hear them in."""
+"""Performances as sound: dry, mono, exact in time."""
 
 from __future__ import annotations
 
@@ -6,130 +6,129 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Literal
 
-import mido
 import numpy as np
+import soxr
 from numpy.typing import NDArray
 
+from sf_plugin.dataset import salamander
+from sf_plugin.dataset.instruments import Instrument, instrument_named, salamander_folder
+from sf_plugin.dataset.midi import midi_file
 from sf_plugin.errors import ScoreFollowerError
 
-SOUNDFONTS = {
-    "fluid": Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"),
-    "timgm": Path("/usr/share/sounds/sf2/TimGM6mb.sf2"),
-    "musescore": Path("/usr/share/sounds/sf3/MuseScore_General.sf3"),
-}
-"""Debian's packages fluid-soundfont-gm, timgm6mb-soundfont, musescore-general-soundfont."""
+SAMPLER_RATE = 44100
+"""fluidsynth's: the soundfonts' own rate, so that nothing folds back, and note onsets
+fall on blocks of 1.5 ms."""
+
+Channel = Literal["both", "left", "right"]
 
 
 class RenderError(ScoreFollowerError):
     """fluidsynth or a soundfont is missing, or rendering failed."""
 
 
-def midi_file(notes: np.ndarray, program: int = 0) -> mido.MidiFile:
-    """Notes (onset and duration in seconds, pitch, velocity) as a MIDI file, 1 tick = 1 ms."""
-    file = mido.MidiFile(ticks_per_beat=500)
-    track = mido.MidiTrack()
-    file.tracks.append(track)
-    track.append(mido.Message("program_change", program=program))
-    events = [(round(n["onset"] * 1000), 1, int(n["pitch"]), int(n["velocity"])) for n in notes]
-    events += [
-        (round((n["onset"] + float(n["duration"])) * 1000), 0, int(n["pitch"]), 0) for n in notes
-    ]
-    now = 0
-    sounding: dict[int, int] = {}
-    for tick, on, pitch, velocity in sorted(events):
-        if on:
-            sounding[pitch] = sounding.get(pitch, 0) + 1
-        else:
-            sounding[pitch] = sounding.get(pitch, 1) - 1
-            if sounding[pitch] > 0:
-                continue  # the same key was struck again meanwhile
-        kind = "note_on" if on else "note_off"
-        track.append(mido.Message(kind, note=pitch, velocity=velocity, time=tick - now))
-        now = tick
-    return file
-
-
 def render(
     notes: np.ndarray,
-    soundfont: Path,
-    program: int = 0,
+    instrument: str | Instrument,
     sample_rate: int = 22050,
-    gain: float = 0.6,
+    pedals: np.ndarray | None = None,
+    *,
+    tuning: NDArray[np.float64] | None = None,
+    touch: float = 1.0,
+    channel: Channel = "both",
     tail: float = 1.0,
+    cache: Path | None = None,
 ) -> NDArray[np.float32]:
-    """(samples,) mono, dry, from time 0 to `tail` seconds after the last note.
+    """(samples,) dry mono sound from time 0 to `tail` seconds after the last note.
+
+    A note's attack comes within a few milliseconds of its onset.
+
+    Args:
+        notes: rows with onset and duration (seconds, key down), pitch, velocity.
+        instrument: one of INSTRUMENTS.
+        pedals: rows of the sustain pedal: time (seconds) and value, 0 to 127.
+        tuning: (128,) cents by which each key is off; see `out_of_tune`.
+        touch: exponent of the velocity curve: below 1 a light action, above 1 a heavy one.
+        channel: what of the stereo sound the microphone hears.
+        cache: where the Salamander's notes are; the user's cache folder by default.
 
     Raises:
         RenderError: fluidsynth or the soundfont is missing, or rendering failed.
+        InstrumentError: there is no such instrument, or its samples were not fetched.
     """
+    if isinstance(instrument, str):
+        instrument = instrument_named(instrument)
+    if touch != 1:
+        notes = notes.copy()
+        notes["velocity"] = np.clip(np.round(127 * (notes["velocity"] / 127) ** touch), 1, 127)
+    last = float((notes["onset"] + notes["duration"]).max(initial=0))
+    samples = int((last + tail) * sample_rate)
+    if instrument.soundfont is None:
+        cents = np.zeros(128) if tuning is None else tuning
+        folder = salamander_folder(cache)
+        ends = damped(notes, pedals)
+        stereo: NDArray[np.floating] = salamander.play(
+            notes, ends, folder, sample_rate, samples, cents
+        )
+    else:
+        stereo = _fluidsynth(notes, instrument.soundfont, instrument.program, pedals, tuning)
+    sides = {"both": slice(None), "left": slice(0, 1), "right": slice(1, 2)}
+    sound = stereo[sides[channel]].mean(0, dtype=np.float32)
+    if instrument.soundfont is not None and sample_rate != SAMPLER_RATE:
+        sound = soxr.resample(sound, SAMPLER_RATE, sample_rate)
+    out = np.zeros(samples, np.float32)
+    out[: len(sound)] = sound[:samples]
+    return out
+
+
+def damped(notes: np.ndarray, pedals: np.ndarray | None) -> NDArray[np.float64]:
+    """(notes,) seconds when each note's damper falls: key up, pedal up, or struck again."""
+    end = notes["onset"] + notes["duration"].astype(float)
+    if pedals is not None and len(pedals):
+        last = np.searchsorted(pedals["time"], end, side="right") - 1
+        held = (last >= 0) & (pedals["value"][last] >= 64)
+        # who never lifts the pedal hears the strings out
+        lifts = np.append(pedals["time"][pedals["value"] < 64], end.max(initial=0) + 4)
+        lifted = lifts[np.minimum(np.searchsorted(lifts[:-1], end), len(lifts) - 1)]
+        end = np.where(held, np.maximum(lifted, end), end)
+    order = np.lexsort((notes["onset"], notes["pitch"]))
+    same = np.diff(notes["pitch"][order]) == 0
+    before, after = order[:-1][same], order[1:][same]
+    end[before] = np.minimum(end[before], notes["onset"][after])
+    return end
+
+
+def out_of_tune(
+    rng: np.random.Generator, overall: float = 8.0, spread: float = 3.0
+) -> NDArray[np.float64]:
+    """(128,) cents: the whole instrument off by about `overall`, each key by about `spread`.
+
+    Both are standard deviations.  A concert grand has a spread below 1, an old upright 10.
+    """
+    return rng.normal(0, overall) + rng.normal(0, spread, 128)
+
+
+def _fluidsynth(
+    notes: np.ndarray,
+    soundfont: Path,
+    program: int,
+    pedals: np.ndarray | None,
+    tuning: NDArray[np.float64] | None,
+    gain: float = 0.6,
+) -> NDArray[np.float32]:
+    """(2, samples) at SAMPLER_RATE."""
     if not shutil.which("fluidsynth"):
         raise RenderError("fluidsynth is not installed: apt-get install fluidsynth")
     if not soundfont.exists():
         raise RenderError(f"{soundfont}: no such soundfont; see docs/training.md for the packages")
     with tempfile.TemporaryDirectory() as scratch:
         midi, raw = Path(scratch) / "notes.mid", Path(scratch) / "sound.raw"
-        midi_file(notes, program).save(str(midi))
+        midi_file(notes, program, pedals, tuning).save(str(midi))
         command = ["fluidsynth", "-ni", "-q", "-R", "0", "-C", "0", "-g", str(gain)]
-        command += ["-r", str(sample_rate), "-O", "float", "-T", "raw", "-F", str(raw)]
+        command += ["-o", "synth.dynamic-sample-loading=1", "-o", "synth.polyphony=512"]
+        command += ["-r", str(SAMPLER_RATE), "-O", "float", "-T", "raw", "-F", str(raw)]
         done = subprocess.run([*command, str(soundfont), str(midi)], capture_output=True, text=True)
         if done.returncode or not raw.exists():
             raise RenderError(f"fluidsynth failed: {done.stderr.strip()[:200]}")
-        stereo = np.fromfile(raw, np.float32).reshape(-1, 2)
-    sound: NDArray[np.float32] = stereo.mean(1)
-    end = int((float((notes["onset"] + notes["duration"]).max()) + tail) * sample_rate)
-    if len(sound) < end:
-        sound = np.pad(sound, (0, end - len(sound)))
-    return sound[:end]
-
-
-def room_response(
-    rng: np.random.Generator,
-    decay: float = 0.6,
-    direct_to_reverberant: float = 3.0,
-    sample_rate: int = 22050,
-) -> NDArray[np.float32]:
-    """A synthetic room's impulse response, direct sound first.
-
-    Early reflections and exponentially decaying noise, darker as it decays;
-    `decay` is the time to -60 dB in seconds, the ratio is in dB.
-    """
-    length = int(decay * sample_rate)
-    time = np.arange(length) / sample_rate
-    tail = rng.standard_normal(length) * 10 ** (-3 * time / decay)
-    # one-pole low-pass whose strength grows: high tones die first
-    dark = np.empty(length)
-    state = 0.0
-    strength = np.clip(0.1 + 0.75 * time / decay, 0, 0.9)
-    for i in range(length):
-        state = strength[i] * state + (1 - strength[i]) * tail[i]
-        dark[i] = state
-    gap = int(rng.uniform(0.004, 0.02) * sample_rate)
-    dark[:gap] = 0
-    early = np.zeros(length)
-    for delay in rng.uniform(0.002, 0.06, 8):
-        early[int(delay * sample_rate)] += rng.choice([-1, 1]) * np.exp(-delay * 30)
-    reverberant = dark / np.sqrt((dark**2).sum() + 1e-12) + 0.6 * early / np.sqrt(
-        (early**2).sum() + 1e-12
-    )
-    reverberant /= np.sqrt((reverberant**2).sum())
-    response = reverberant * 10 ** (-direct_to_reverberant / 20)
-    response[0] += 1.0
-    return response.astype(np.float32)
-
-
-def in_room(
-    sound: NDArray[np.float32],
-    response: NDArray[np.float32],
-    rng: np.random.Generator,
-    noise_db: float = -55.0,
-) -> NDArray[np.float32]:
-    """Convolve fully, cut to the sound's length (labels do not move), add room noise."""
-    size = len(sound) + len(response) - 1
-    fast = 1 << (size - 1).bit_length()
-    wet = np.fft.irfft(np.fft.rfft(sound, fast) * np.fft.rfft(response, fast), fast)[: len(sound)]
-    noise = np.cumsum(rng.standard_normal(len(sound)))
-    noise -= np.convolve(noise, np.ones(512) / 512, "same")  # brownish, no rumble
-    noise *= 10 ** (noise_db / 20) / (noise.std() + 1e-12)
-    out = wet + noise
-    return (out / max(1.0, np.abs(out).max() / 0.99)).astype(np.float32)
+        return np.fromfile(raw, np.float32).reshape(-1, 2).T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ SAME_BAR = 0.015
 
 INSIDE_A_MEASURE = frozenset("!;',")
 """Glyphs of dashed, dotted and ticked bar lines, which end no measure."""
+
+SHORTEST = 1 / 64
+"""Whole notes that a movement lasts at least after its last onset."""
 
 Table = NDArray[np.void]
 
@@ -31,52 +35,136 @@ class _Bar:
     repeat_end: bool
 
 
-def measures_of_engraving(engraving: Engraving) -> Layout:
-    """Systems and measures as printed, numbered from 1 in reading order.
+PRINTED = np.dtype(
+    [
+        ("number", "i4"),  # from 1 in reading order through the document
+        ("page", "i2"),  # from 0
+        ("system", "i2"),  # within the document, from 0
+        ("score", "i2"),
+        ("left", "f4"),  # fractions of the page's width
+        ("right", "f4"),
+        ("start", "f8"),  # whole notes from the start of the movement
+        ("end", "f8"),
+        ("before", "f8"),  # of the same measure on the line before, whole notes
+        ("label", "i4"),  # the printed number, -1 where unknown
+        ("repeat_start", "?"),
+        ("repeat_end", "?"),
+        ("volta", "U8"),  # as VOLTA's passes, "" where there is no bracket
+    ]
+)
+"""A measure as printed; one that is broken across two lines is two of them."""
+
+
+def printed_measures(engraving: Engraving) -> np.ndarray:
+    """The PRINTED measures in reading order; a movement's last one ends with its last note.
 
     A measure lies between two bar lines, or between a system's edge and a bar line.
     What stands before a bar line that begins a system is no measure, nor what stands
-    after a system's last bar line unless there are notes.  Labels are LilyPond's bar
-    numbers, which start again with each movement; voltas are unknown.
+    after a system's last bar line unless there are notes.
     """
-    number = 0
+    rows: list[tuple[Any, ...]] = []
     previous: _Bar | None = None
-    systems: list[list[System]] = [[] for _ in engraving.pages]
+    broken = False
+    notes_of = _rows_of(engraving.notes, len(engraving.systems))
+    bars_of = _rows_of(engraving.bars, len(engraving.systems))
     for index, system in enumerate(engraving.systems):
-        score = system["score"]
-        if index == 0 or score != engraving.systems[index - 1]["score"]:
-            previous = None
-        notes = engraving.notes[engraving.notes["system"] == index]
-        bars = _bar_lines(engraving.bars[engraving.bars["system"] == index])
-        top, bottom, left, right = (
-            round(float(system[side]), 5) for side in ("top", "bottom", "left", "right")
-        )
+        if index == 0 or system["score"] != engraving.systems[index - 1]["score"]:
+            previous, broken = None, False
+        notes = engraving.notes[notes_of[index]]
+        bars = _bar_lines(engraving.bars[bars_of[index]])
         opening = _opening(bars, previous, notes)
         edges: list[_Bar | None] = [*bars] if opening else [None, *bars]
         last = edges[-1]
         if last is None or (len(notes) and float(notes["x"].max()) > last.x):
             edges.append(None)
-        measures = []
         for begin, end in pairwise(edges):
-            number += 1
-            at = left if begin is None or begin is opening else begin.x
-            start = begin or previous
-            until = right if end is None else end.x
-            onsets = _onsets(notes, begin.x if begin else at, until, start, end)
-            measures.append(
-                Measure(
-                    number,
-                    round(at, 5),
-                    round(until, 5),
-                    label=_label(start, end),
-                    repeat_start=begin is not None and begin.repeat_start,
-                    repeat_end=end is not None and end.repeat_end,
-                    onsets=onsets,
+            if begin is not None:
+                start = begin.onset
+            elif broken and len(notes):
+                start = float(notes["onset"].min())
+            else:
+                start = previous.onset if previous else 0.0
+            at = float(system["left"]) if begin is None or begin is opening else begin.x
+            rows.append(
+                (
+                    len(rows) + 1,
+                    system["page"],
+                    index,
+                    system["score"],
+                    at,
+                    float(system["right"]) if end is None else end.x,
+                    start,
+                    np.nan if end is None else end.onset,
+                    max(0.0, start - previous.onset) if begin is None and previous else 0.0,
+                    _label(begin or (previous if broken else None), end),
+                    begin is not None and begin.repeat_start,
+                    end is not None and end.repeat_end,
+                    "",
                 )
             )
-        systems[system["page"]].append(System(top, bottom, left, right, tuple(measures)))
+        broken = edges[-1] is None
         previous = bars[-1] if bars else previous
+    measures = np.array(rows, PRINTED)
+    _close(measures, engraving)
+    for volta in engraving.voltas:
+        inside = (measures["start"] >= volta["start"]) & (measures["start"] < volta["end"])
+        measures["volta"][inside & (measures["score"] == volta["score"])] = volta["passes"]
+    return measures
+
+
+def measures_of_engraving(engraving: Engraving) -> Layout:
+    """Systems and measures as printed, numbered from 1 in reading order.
+
+    Labels are the printed bar numbers, which start again with each movement.
+    """
+    measures = printed_measures(engraving)
+    notes_of = _rows_of(engraving.notes, len(engraving.systems))
+    measures_of = _rows_of(measures, len(engraving.systems))
+    systems: list[list[System]] = [[] for _ in engraving.pages]
+    for index, system in enumerate(engraving.systems):
+        notes = engraving.notes[notes_of[index]]
+        top, bottom, left, right = (
+            round(float(system[side]), 5) for side in ("top", "bottom", "left", "right")
+        )
+        inside = tuple(_measure(row, notes) for row in measures[measures_of[index]])
+        systems[system["page"]].append(System(top, bottom, left, right, inside))
     return Layout(tuple(PageLayout(i, tuple(page)) for i, page in enumerate(systems, 1)))
+
+
+def _rows_of(table: np.ndarray, systems: int) -> list[NDArray[np.intp]]:
+    """For each system the rows of a table that are in it."""
+    order = np.argsort(table["system"], kind="stable")
+    ends = np.searchsorted(table["system"][order], np.arange(systems + 1))
+    return [order[a:b] for a, b in pairwise(ends)]
+
+
+def _close(measures: np.ndarray, engraving: Engraving) -> None:
+    """Fill in the ends that no bar line tells."""
+    notes = engraving.notes
+    for i in range(len(measures) - 1, -1, -1):
+        score = measures["score"][i]
+        if i + 1 < len(measures) and measures["score"][i + 1] == score:
+            if np.isnan(measures["end"][i]):
+                measures["end"][i] = measures["start"][i + 1]
+        else:
+            mine = notes[notes["score"] == score]
+            ends = np.maximum(mine["onset"] + mine["length"], mine["onset"] + SHORTEST)
+            measures["end"][i] = np.nanmax([measures["end"][i], measures["start"][i], *ends])
+    measures["end"] = np.maximum(measures["end"], measures["start"])
+
+
+def _measure(row: np.void, notes: Table) -> Measure:
+    left, right = round(float(row["left"]), 5), round(float(row["right"]), 5)
+    return Measure(
+        int(row["number"]),
+        left,
+        right,
+        label=str(row["label"]) if row["label"] >= 0 else None,
+        repeat_start=bool(row["repeat_start"]),
+        repeat_end=bool(row["repeat_end"]),
+        volta=str(row["volta"]) or None,
+        onsets=_onsets(notes, row),
+    )
 
 
 def _bar_lines(bars: Table) -> list[_Bar]:
@@ -105,24 +193,25 @@ def _opening(bars: list[_Bar], previous: _Bar | None, notes: Table) -> _Bar | No
     return bars[0] if bars[0].onset <= start else None
 
 
-def _label(begin: _Bar | None, end: _Bar | None) -> str | None:
+def _label(begin: _Bar | None, end: _Bar | None) -> int:
     if begin is not None:
-        return str(begin.number)
-    return str(end.number - 1) if end is not None else None
+        return begin.number
+    return end.number - 1 if end is not None else -1
 
 
-def _onsets(
-    notes: Table, left: float, right: float, begin: _Bar | None, end: _Bar | None
-) -> tuple[tuple[float, float], ...]:
-    """(x, quarter notes) pairs of a measure's heads, and of its end; none where unknown."""
-    inside = notes[(notes["x"] > left) & (notes["x"] < right) & (notes["grace"] == 0)]
-    start = begin.onset if begin else 0.0
-    if end is None or end.onset <= start:
+def _onsets(notes: Table, measure: np.void) -> tuple[tuple[float, float], ...]:
+    """(x, quarter notes) pairs of a measure's heads, and of its end; none where it has no length.
+
+    A measure that goes on after a line's end counts its quarters through.
+    """
+    origin, end = float(measure["start"] - measure["before"]), float(measure["end"])
+    if end <= measure["start"]:
         return ()
+    inside = (notes["x"] > measure["left"]) & (notes["x"] < measure["right"])
+    inside &= (notes["grace"] == 0) & (notes["onset"] >= origin) & (notes["onset"] < end)
     pairs: list[tuple[float, float]] = []
-    for onset in np.unique(inside["onset"]):
-        x = round(float(inside["x"][inside["onset"] == onset].min()), 5)
-        beat = round(4 * (float(onset) - start), 4)
-        if beat >= 0 and (not pairs or x > pairs[-1][0]):
-            pairs.append((x, beat))
-    return (*pairs, (round(right, 5), round(4 * (end.onset - start), 4)))
+    for onset in np.unique(notes["onset"][inside]):
+        x = round(float(notes["x"][inside & (notes["onset"] == onset)].min()), 5)
+        if not pairs or x > pairs[-1][0]:
+            pairs.append((x, round(4 * (float(onset) - origin), 4)))
+    return (*pairs, (round(float(measure["right"]), 5), round(4 * (end - origin), 4)))

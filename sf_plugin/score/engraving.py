@@ -65,7 +65,7 @@ def load_engraved(paths: Sequence[Path]) -> Score:
     try:
         if path.suffix.lower() in VEROVIO_SUFFIXES:
             return replace(engrave(read_text(path)), name=path.stem)
-        return replace(engrave_stream(_parse_with_music21(path)), name=path.stem)
+        return replace(engrave_stream(parse_with_music21(path)), name=path.stem)
     except ScoreError as error:
         raise ScoreError(f"{path}: {error}") from None
 
@@ -93,7 +93,7 @@ def engrave_stream(stream: Any) -> Score:
         stream = streams.Part([stream])
     elif not measures_of(stream):
         stream = stream.makeNotation()
-    score = engrave(_to_musicxml(stream))
+    score = engrave(to_musicxml(stream))
     assert score.layout is not None
     engraved = sum(len(s.measures) for page in score.layout.pages for s in page.systems)
     if engraved != len(measures_of(stream)):
@@ -395,7 +395,7 @@ def _unpack(data: bytes) -> bytes:
         raise ScoreError(f"damaged or cut off ({error}): export it again") from None
 
 
-def _parse_with_music21(path: Path) -> Any:
+def parse_with_music21(path: Path) -> Any:
     from music21 import converter
 
     try:
@@ -407,7 +407,7 @@ def _parse_with_music21(path: Path) -> Any:
         ) from None
 
 
-def _to_musicxml(stream: Any) -> str:
+def to_musicxml(stream: Any) -> str:
     from music21.musicxml.m21ToXml import GeneralObjectExporter
 
     try:

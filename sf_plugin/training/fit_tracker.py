@@ -1,6 +1,6 @@
 """Fit the tracker's settings and its confidence to held-out pieces.
 
-    python -m sf_plugin.training.fit_tracker ENGRAVED --pieces 'none--Bach*--0' --weights FILE
+    python -m sf_plugin.training.fit_tracker SET --use extra --weights FILE
 
 The network hears every recording once; then one setting after another is
 changed as long as that helps, and the confidence is made to mean what it says.
@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_plugin.evaluation.evaluate import cases, find_pieces, recording
+from sf_plugin.evaluation.engraved import EngravedPiece, Setting, find_pieces
 from sf_plugin.evaluation.metrics import Answers, Truth, answers
 from sf_plugin.positions import Position
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.measures import PlainMapper
+from sf_plugin.score.model import Score
 from sf_plugin.tracking.document import DocumentCells
 from sf_plugin.tracking.tracker import Tracker, TrackerConfig
 from sf_plugin.unet.follower import UNetFollower
@@ -66,32 +67,33 @@ class _Ear(Tracker):
         self.heard.append((logits.astype(np.float16), time, quiet, struck))
 
 
-def listen(paths: Sequence[Path], weights: Path, conditions: Sequence[str]) -> list[Hearing]:
-    """Every case of every piece under every condition."""
+def listen(pieces: Sequence[EngravedPiece], weights: Path) -> list[Hearing]:
+    """Every case of every piece."""
     follower = UNetFollower(weights)
+    on_stand: Score | None = None
     out = []
-    for path in paths:
-        for case in cases(path, per_page=False, seed=0):
-            layout = follower.prepare(case.score)
-            for condition in conditions:
-                ear = _Ear(follower.document, follower.spectrogram.config.fps)
-                ear.keep()
-                follower.tracker = ear
-                follower.reset()
-                follower.feed(recording(case, condition, path.parent / "recordings"))
-                logits, time, quiet, struck = zip(*ear.heard, strict=True)
-                out.append(
-                    Hearing(
-                        follower.document,
-                        layout,
-                        case.truth,
-                        np.stack(logits),
-                        list(time),
-                        list(quiet),
-                        list(struck),
-                    )
+    for piece in pieces:
+        for case in piece():
+            if case.score is not on_stand:
+                on_stand, layout = case.score, follower.prepare(case.score)
+            ear = _Ear(follower.document, follower.spectrogram.config.fps)
+            ear.keep()
+            follower.tracker = ear
+            follower.reset()
+            follower.feed(case.sound())
+            logits, time, quiet, struck = zip(*ear.heard, strict=True)
+            out.append(
+                Hearing(
+                    follower.document,
+                    layout,
+                    case.truth,
+                    np.stack(logits),
+                    list(time),
+                    list(quiet),
+                    list(struck),
                 )
-        print(path.stem, flush=True)
+            )
+        print(piece.name, flush=True)
     return out
 
 
@@ -163,14 +165,17 @@ def fit_confidence(hearings: Sequence[Hearing], config: TrackerConfig) -> Tracke
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("engraved", type=Path)
-    parser.add_argument("--pieces", nargs="+", required=True, help="file patterns")
+    parser.add_argument("set", type=Path, help="a built set, or a folder of engraved .npz files")
+    parser.add_argument("--use", default="extra", help="which part of it (default %(default)s)")
+    parser.add_argument("--pieces", nargs="+", default=["*"], help="name patterns")
     parser.add_argument("--weights", type=Path, default=SHIPPED)
     parser.add_argument("--conditions", default="clean,room")
     parser.add_argument("--confidence-only", action="store_true")
     args = parser.parse_args()
-    paths = find_pieces(args.engraved, args.pieces)
-    hearings = listen(paths, args.weights, args.conditions.split(","))
+    folder = args.set if args.set.is_dir() else args.set.parent
+    setting = Setting(tuple(args.conditions.split(",")), False, 0, folder / "recordings")
+    pieces = find_pieces(args.set, args.use.split(","), args.pieces, setting)
+    hearings = listen(pieces, args.weights)
     config = TrackerConfig()
     if not args.confidence_only:
         config = fit_settings(hearings, config)

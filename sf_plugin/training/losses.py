@@ -35,20 +35,22 @@ def head_loss(logits: Tensor, sample: PageSample) -> Tensor:
 
 
 def losses(
-    net: ScoreUNet, pair: tuple[PageSample, ...], frames_per_page: int = 160
+    net: ScoreUNet, pair: tuple[PageSample, ...], frames_per_performance: int = 160
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """One step's terms by name, and how often the likeliest cell is right."""
     terms: dict[str, list[Tensor]] = {name: [] for name in WEIGHTS}
     strips: list[Cells] = []
     for sample in pair:
         with torch.autocast("cpu", torch.bfloat16):
-            image = sample.image.contiguous(memory_format=torch.channels_last)
+            image = sample.ink.contiguous(memory_format=torch.channels_last)
             features = net.page.encode(image)["x"]
             pitch_maps, maps = net.pitch_maps(features), net.maps(features)
         terms["heads"].append(head_loss(pitch_maps[0], sample))
         weight = torch.tensor([1.0, 1.0, 3.0])[:, None, None]
         terms["maps"].append(
-            F.binary_cross_entropy_with_logits(maps[0].float(), sample.maps, pos_weight=weight)
+            F.binary_cross_entropy_with_logits(
+                maps[0].float(), sample.maps.float(), pos_weight=weight
+            )
         )
         strip = net.strip(features.float(), pitch_maps.float(), sample.systems)
         roll = net.strip_pitches(strip)
@@ -61,14 +63,16 @@ def losses(
     right_cell = right_system = total = 0
     start = 0
     for sample in pair:
-        z, _ = net.audio(sample.frames[None])
-        heard = net.heard_pitches(z[0])
-        rolls = torch.cat([sample.active, sample.onset], 1)
+        z, _ = net.audio(sample.frames)
+        heard = net.heard_pitches(z)
+        rolls = torch.cat([sample.active, sample.onset], 2).float()
         terms["audio"].append(sparse_bce(heard, rolls, 3.0))
-        pick = torch.randperm(len(sample.target_frames))[:frames_per_page]
-        logits, _ = net.place_logits(cells, z[0, sample.target_frames[pick]])
+        enough = frames_per_performance * len(sample.frames)
+        pick = torch.randperm(len(sample.target_frames))[:enough]
+        performance, frame = sample.target_frames[pick].T
+        logits, _ = net.place_logits(cells, z[performance, frame])
         target = torch.zeros_like(logits)
-        target[:, start : start + sample.cells] = sample.target_cells[pick]
+        target[:, start : start + sample.cells] = sample.target_cells(pick)
         start += sample.cells
         terms["place"].append(F.cross_entropy(logits, target))
         with torch.no_grad():

@@ -14,35 +14,19 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
 
 from sf_plugin.audio.spectrogram import SpectrogramConfig
+from sf_plugin.dataset.registry import Registry
+from sf_plugin.dataset.shards import ShardSet
 from sf_plugin.dataset.templates import Templates
-from sf_plugin.training.data import PageSample, Sampler
+from sf_plugin.training.data import Sampler
 from sf_plugin.training.losses import WEIGHTS, losses
 from sf_plugin.unet.config import CONFIGS
 from sf_plugin.unet.network import ScoreUNet
 from sf_plugin.unet.weights import save_weights
-
-
-class Stream(IterableDataset[tuple[PageSample, PageSample]]):
-    """Page pairs made in a process of their own while the network learns."""
-
-    def __init__(self, sampler: Sampler, seed: int) -> None:
-        self.sampler, self.seed = sampler, seed
-
-    def __iter__(self) -> Iterator[tuple[PageSample, PageSample]]:
-        torch.set_num_threads(1)
-        return self.sampler.pairs(self.seed)
-
-
-def prefetch(sampler: Sampler, seed: int) -> Iterator[tuple[PageSample, PageSample]]:
-    """Pairs without end, a few ahead."""
-    return iter(DataLoader(Stream(sampler, seed), None, num_workers=1, prefetch_factor=4))
 
 
 def learning_rate(step: int, done: float, peak: float, warm_up: int = 150) -> float:
@@ -58,11 +42,13 @@ def how_far(step: int, spent: float, args: argparse.Namespace) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path, help="folder of engraved pieces")
+    parser.add_argument("data", type=Path, help="set of engraved pieces")
     parser.add_argument("templates", type=Path)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--pieces", action="append", help="file pattern, repeatable")
+    parser.add_argument("--pieces", action="append", help="pattern of names, repeatable")
     parser.add_argument("--steps", type=int, default=12000, help="of two pages each")
+    parser.add_argument("--performances", type=int, default=1, help="of each page")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
     parser.add_argument("--minutes", type=float, help="stop and schedule by time instead")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -74,9 +60,14 @@ def main() -> None:
     args.run.mkdir(parents=True, exist_ok=True)
 
     spectrogram = SpectrogramConfig()
-    patterns = tuple(args.pieces or ["train--*.npz"])
-    sampler = Sampler(args.data, Templates(args.templates), spectrogram, patterns)
-    print(f"{len(sampler.pieces)} pieces, {len(sampler.index)} pages", flush=True)
+    shards = ShardSet(args.data)
+    sampler = Sampler(
+        shards, Templates(args.templates), spectrogram, args.performances, args.pieces or ["*"]
+    )
+    Registry.load().check_training(
+        (entry.piece, shards.load(entry.name, images=False).notes) for entry in sampler.entries
+    )
+    print(f"{len(sampler.entries)} engravings, {len(sampler.pages)} pages", flush=True)
     net = ScoreUNet(CONFIGS["default"])
     net.page.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=1e-2)
@@ -92,11 +83,11 @@ def main() -> None:
         print(f"resumed at step {step}", flush=True)
     else:
         pairs = itertools.islice(sampler.pairs(args.seed), 60)
-        frames = torch.cat([pair[0].frames for pair in pairs])
+        frames = torch.cat([pair[0].frames.flatten(0, 1) for pair in pairs])
         net.audio.mean.copy_(frames.mean(0))
         net.audio.deviation.copy_(frames.std(0) + 0.05)
         average = copy.deepcopy(net)
-    samples = prefetch(sampler, args.seed + 1000 * step)
+    samples = sampler.pairs(args.seed, step, args.workers)
     sums: dict[str, float] = {}
     since, began = 0, time.time()
     while (done := how_far(step, spent, args)) < 1:

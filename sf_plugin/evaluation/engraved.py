@@ -1,0 +1,318 @@
+"""Cases of engraved pieces: played, recorded and printed under named conditions, by seed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from sf_plugin.dataset.acoustics import ACOUSTICS, heard_in
+from sf_plugin.dataset.engraving import Engraving
+from sf_plugin.dataset.paper import PAPERS, spoil_engraving
+from sf_plugin.dataset.perform import STYLES, perform, score_onsets
+from sf_plugin.dataset.render import render
+from sf_plugin.dataset.shards import INDEX, ShardSet
+from sf_plugin.dataset.truth_layout import measures_of_engraving
+from sf_plugin.errors import ScoreError, ScoreFollowerError
+from sf_plugin.evaluation.cases import Case
+from sf_plugin.evaluation.conditions import CONDITIONS
+from sf_plugin.evaluation.metrics import Truth
+from sf_plugin.score.layout import Layout
+from sf_plugin.score.model import Score
+
+SAMPLE_RATE = 22050
+LEAST_ONSETS = 4
+"""A page with fewer is no case of its own."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all pieces of an evaluation have in common.
+
+    Attributes:
+        conditions: names of `CONDITIONS`.
+        per_page: whether each page is a score of its own.
+        seed: of performances, pianos, rooms and papers.
+        cache: the folder where recordings are kept.
+    """
+
+    conditions: tuple[str, ...]
+    per_page: bool
+    seed: int
+    cache: Path
+
+
+@dataclass(frozen=True)
+class EngravedPiece:
+    """Gives the cases of one engraving.
+
+    Attributes:
+        source: a built data set, a pack of one, or a folder of .npz files.
+        name: of the engraving there.
+        piece: that it is an engraving of.
+        setting: under which it is heard.
+    """
+
+    source: Path
+    name: str
+    piece: str
+    setting: Setting
+
+    def __call__(self) -> list[Case]:
+        """The document, or each page alone, under each condition.
+
+        Raises:
+            ScoreError: there is no such piece.
+        """
+        return make_cases(self.name, self.piece, load(self.source, self.name), self.setting)
+
+
+def find_pieces(
+    source: Path, use: Sequence[str], patterns: Sequence[str], setting: Setting
+) -> list[EngravedPiece]:
+    """The engravings of `source` for `use` whose names are like one of `patterns`, by name.
+
+    Raises:
+        ScoreError: there are none, or `source` is no data set.
+    """
+    if _is_shard_set(source):
+        known = [(entry.name, entry.piece) for entry in ShardSet(source).of_use(*use)]
+    else:
+        starts = tuple(f"{word}--" for word in use)
+        known = [(f.stem, f.stem) for f in source.glob("*.npz") if f.name.startswith(starts)]
+    chosen = sorted(pair for pair in known if any(fnmatch(pair[0], like) for like in patterns))
+    if not chosen:
+        raise ScoreError(
+            f"{source}: holds no engraved pieces for {' or '.join(use)} like "
+            f"{' '.join(patterns)}: check --use and --pieces, or build a set "
+            "('scorefollow dataset build')"
+        )
+    return [EngravedPiece(source, name, piece, setting) for name, piece in chosen]
+
+
+def _is_shard_set(source: Path) -> bool:
+    return source.is_file() or (source / INDEX).exists()
+
+
+def load(source: Path, name: str) -> Engraving:
+    """One engraving.
+
+    Raises:
+        ScoreError: it is damaged or missing.
+    """
+    if _is_shard_set(source):
+        return ShardSet(source).load(name)
+    path = source / f"{name}.npz"
+    try:
+        return Engraving.load(path)
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ScoreError(f"{path}: is no engraved piece ({error}): build the set again") from None
+
+
+def make_cases(name: str, piece: str, engraving: Engraving, setting: Setting) -> list[Case]:
+    """A piece under every condition of `setting`, or each of its pages with enough to play."""
+    stands: dict[tuple[str, int | None], _Stand] = {}
+    cases = []
+    pages = range(len(engraving.pages)) if setting.per_page else (None,)
+    for page in pages:
+        if page is not None and page_onsets(engraving, page) is None:
+            continue
+        for condition in setting.conditions:
+            paper = CONDITIONS[condition].paper
+            if (paper, page) not in stands:
+                stands[paper, page] = _print(name, engraving, page, paper, setting.seed)
+            cases.append(_play(stands[paper, page], piece, condition, setting.cache))
+    return cases
+
+
+def page_onsets(engraving: Engraving, page: int) -> slice | None:
+    """The onset groups of page `page` (from 0); None where they are too few."""
+    heads, _ = score_onsets(engraving.notes)
+    here = np.flatnonzero(heads["page"] == page)
+    return slice(int(here[0]), int(here[-1]) + 1) if len(here) >= LEAST_ONSETS else None
+
+
+@dataclass(frozen=True)
+class _Stand:
+    """What is on the stand: a whole piece as printed, of which one `page` or all is shown."""
+
+    printed: Engraving
+    page: int | None
+    layout: Layout
+    score: Score
+    seeds: tuple[int, int]
+
+
+def _print(name: str, engraving: Engraving, page: int | None, paper: str, seed: int) -> _Stand:
+    shown = name if page is None else f"{name}, page {page + 1}"
+    seeds = (seed, zlib.crc32(shown.encode()))
+    if paper != "engraved":
+        engraving = spoil_engraving(engraving, np.random.default_rng((*seeds, 2)), PAPERS[paper])
+    layout = measures_of_engraving(engraving)
+    images = list(engraving.pages)
+    if page is not None:
+        layout = Layout((replace(layout.pages[page], page=1),))
+        images = images[page : page + 1]
+    return _Stand(engraving, page, layout, Score(shown, images), seeds)
+
+
+def _play(stand: _Stand, piece: str, condition: str, cache: Path) -> Case:
+    how = CONDITIONS[condition]
+    printed, page, layout = stand.printed, stand.page, stand.layout
+    stretch = None if page is None else page_onsets(printed, page)
+    rng = np.random.default_rng(stand.seeds)
+    performance = perform(printed, rng, STYLES[how.style], stretch)
+    onsets = performance.onsets
+    if page is not None:
+        onsets = onsets[onsets["page"] == page]
+    first = np.searchsorted(printed.systems["page"], np.arange(len(printed.pages)))
+    system = onsets["system"] - first[onsets["page"]] + 1
+    number = onsets["page"] + 1 if page is None else np.ones(len(onsets), int)
+    chosen = np.random.default_rng((*stand.seeds, 1)).choice(sorted(how.instruments))
+    name = stand.score.name
+    sound = Recording(
+        f"{name.replace(', ', '--')}--{condition}",
+        performance.notes,
+        performance.pedals,
+        str(chosen),
+        how.acoustics,
+        stand.seeds,
+        cache,
+    )
+    return Case(
+        f"{name}, {condition}",
+        piece,
+        condition,
+        stand.score,
+        layout,
+        truth_of(onsets, number, system, layout),
+        sound,
+        SAMPLE_RATE,
+        tuple(performance.happenings),
+        symbols(printed, page),
+    )
+
+
+def truth_of(onsets: np.ndarray, page: NDArray[Any], system: NDArray[Any], layout: Layout) -> Truth:
+    """Where onsets stand, `page` and `system` (within the page) from 1, in the true layout."""
+    centres = {
+        page.page: [(system.top + system.bottom) / 2 for system in page.systems]
+        for page in layout.pages
+    }
+    truth = Truth(
+        time=onsets["time"].astype(float),
+        page=page.astype(np.int64),
+        system=system.astype(np.int64),
+        x=onsets["x"].astype(float),
+        measure=np.zeros(len(onsets), np.int64),
+        system_centres=centres,
+        bars={
+            (page.page, i): [(measure.left, measure.number) for measure in system.measures]
+            for page in layout.pages
+            for i, system in enumerate(page.systems, 1)
+        },
+    )
+    places = zip(truth.page.tolist(), truth.system.tolist(), truth.x.tolist(), strict=True)
+    measure = [truth.measure_at(p, x, centres[p][s - 1]) for p, s, x in places]
+    return replace(truth, measure=np.array(measure, np.int64))
+
+
+def symbols(engraving: Engraving, page: int | None) -> Engraving:
+    """What is printed, on all pages or on one as the only page, without the pictures."""
+    bare = replace(engraving, pages=engraving.pages[:, :0, :0])
+    if page is None:
+        return bare
+    here = np.flatnonzero(engraving.systems["page"] == page)
+
+    def cut(table: np.ndarray) -> np.ndarray:
+        rows = table[np.isin(table["system"], here)].copy()
+        rows["system"] -= here[0]
+        return rows
+
+    systems, notes = engraving.systems[here].copy(), cut(engraving.notes)
+    systems["page"] = notes["page"] = 0
+    return Engraving(
+        bare.pages[:1],
+        notes,
+        systems,
+        cut(engraving.staves),
+        cut(engraving.bars),
+        engraving.voltas,
+        cut(engraving.signs),
+    )
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Renders a performance when it is first heard and keeps it as 16-bit FLAC.
+
+    Attributes:
+        name: what its file is called, before a digest of all that it depends on.
+        notes: as `perform` gives them.
+        pedals: the same.
+        instrument: a name of `sf_plugin.dataset.instruments`.
+        acoustics: a name of `ACOUSTICS`.
+        seeds: of the acoustics.
+        cache: the folder.
+    """
+
+    name: str
+    notes: np.ndarray
+    pedals: np.ndarray
+    instrument: str
+    acoustics: str
+    seeds: tuple[int, ...]
+    cache: Path
+
+    @property
+    def file(self) -> Path:
+        """Where it is kept."""
+        what = f"{self.instrument} {self.acoustics} {self.seeds}".encode()
+        what += self.notes.tobytes() + self.pedals.tobytes()
+        return (
+            self.cache
+            / f"{self.name.replace('/', '_')}--{hashlib.sha256(what).hexdigest()[:12]}.flac"
+        )
+
+    def __call__(self) -> NDArray[np.float32]:
+        """(samples,) at SAMPLE_RATE.
+
+        Raises:
+            ScoreFollowerError: it cannot be rendered or kept.
+        """
+        file = self.file
+        if not file.exists():
+            self._write(file, self.render())
+        kept: NDArray[np.float32] = soundfile.read(file, dtype="float32")[0]
+        return kept
+
+    def render(self) -> NDArray[np.float32]:
+        """(samples,), no louder than full scale."""
+        sound = render(self.notes, self.instrument, SAMPLE_RATE, pedals=self.pedals)
+        rng = np.random.default_rng((*self.seeds, 3))
+        sound = heard_in(sound, ACOUSTICS[self.acoustics](rng), rng, SAMPLE_RATE)
+        return sound / max(1.0, float(np.abs(sound).max()) / 0.99)
+
+    def _write(self, file: Path, sound: NDArray[np.float32]) -> None:
+        part = file.with_name(f"{file.name}.{os.getpid()}.partial")
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            try:
+                soundfile.write(part, sound, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
+                part.replace(file)
+            finally:
+                part.unlink(missing_ok=True)
+        except (OSError, soundfile.SoundFileError) as error:
+            raise ScoreFollowerError(
+                f"{file}: cannot be written ({error}): choose another --cache"
+            ) from None
