@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +18,25 @@ from rich.text import Text
 from sf_adapters.jsonl import JsonLines
 from sf_adapters.report import Recorder
 from sf_plugin.errors import SinkError
-from sf_plugin.evaluation.metrics import THRESHOLDS, Answers, Truth, answers
+from sf_plugin.evaluation.metrics import (
+    THRESHOLDS,
+    Answers,
+    Truth,
+    Turns,
+    answers,
+    judge_turns,
+)
 from sf_plugin.positions import Event, Jump, PageTurn, Position, StateChange
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.model import Score
 from sf_plugin.sinks import Sink
+from sf_plugin.terminal import write_whole
 
 ASSETS = Path(__file__).with_name("demo_assets")
 TITLE = "Muzio Clementi, Sonatina op. 36 no. 1"
 
 ENOUGH = 0.85
 """Least share of onsets in the right measure."""
-
-EARLIEST, LATEST = 3.0, 2.0
-"""A page turn is right from this many seconds before the last onset of the old page until
-this many after the first onset of the new one."""
 
 SETTLED = 0.2
 """Seconds a measure must last to be shown."""
@@ -96,7 +99,7 @@ def main(args: argparse.Namespace) -> int:
     truth = load_truth(ASSETS / "truth.json", layout)
     outcome = answers(positions, truth)
     facts = how_it_went(outcome)
-    facts.append(("pages turned", how_it_turned(*judge_turns(recorder.turns, truth))))
+    facts.append(("pages turned", how_it_turned(judge_turns(recorder.turns, truth))))
     if not args.realtime:
         facts.append(("speed", f"{session.summary.seconds / max(wall, 1e-9):.1f} x real time"))
     write_whole(out / "demo.html", recorder.report(places(truth), facts, layout))
@@ -188,15 +191,6 @@ class Board(Sink):
 # how well it went
 
 
-@dataclass(frozen=True)
-class Turn:
-    """A page and its turn."""
-
-    page: int
-    lead: float | None
-    """Seconds from the turn to the page's first onset; None if it was not turned in time."""
-
-
 def load_truth(path: Path, layout: Layout) -> Truth:
     """Read `truth.json`, which says what its fields are; `layout` is the true one."""
     onsets = json.loads(path.read_text(encoding="utf-8"))["onsets"]
@@ -223,19 +217,6 @@ def places(truth: Truth) -> NDArray[np.float64]:
     return np.stack([truth.time, truth.page, truth.x, y], 1)
 
 
-def judge_turns(turns: Sequence[PageTurn], truth: Truth) -> tuple[list[Turn], int]:
-    """Each page that the performance comes to, and the number of turns that were wrong."""
-    judged, right = [], 0
-    for i in np.flatnonzero(np.diff(truth.page)):
-        last, first = float(truth.time[i]), float(truth.time[i + 1])
-        page = int(truth.page[i + 1])
-        window = (last - EARLIEST, first + LATEST)
-        near = [t for t in turns if t.page == page and window[0] <= t.time <= window[1]]
-        right += bool(near)
-        judged.append(Turn(page, first - near[0].time if near else None))
-    return judged, len(turns) - right
-
-
 def how_it_went(outcome: Answers) -> list[tuple[str, str]]:
     """(what, value) pairs for people."""
     within = " / ".join(f"{share:.2f}" for share in outcome.ratios())
@@ -249,26 +230,11 @@ def how_it_went(outcome: Answers) -> list[tuple[str, str]]:
     ]
 
 
-def how_it_turned(judged: Sequence[Turn], wrong: int) -> str:
+def how_it_turned(turns: Turns) -> str:
     """Such as "2 of 2: 1.1 s ahead, 0.9 s late"."""
-    leads = [turn.lead for turn in judged if turn.lead is not None]
-    text = f"{len(leads)} of {len(judged)}"
-    if leads:
-        told = (f"{abs(lead):.1f} s {'ahead' if lead >= 0 else 'late'}" for lead in leads)
+    text = f"{turns.right} of {turns.due}"
+    if turns.leads:
+        told = (f"{abs(lead):.1f} s {'ahead' if lead >= 0 else 'late'}" for lead in turns.leads)
         text += ": " + ", ".join(told)
+    wrong = turns.made - turns.right
     return f"{text}; {wrong} wrong" if wrong else text
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write beside, then rename.
-
-    Raises:
-        SinkError: it cannot be written.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise SinkError(f"{path}: cannot be written: {error.strerror}: choose --out") from None

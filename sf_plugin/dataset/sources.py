@@ -49,6 +49,8 @@ class Source:
         top = self.tree.joinpath(*parts[: min(2, len(parts) - 1)])
         one = self.engraver == "verovio" or top == self.tree
         files = [self.tree / self.file] if one else sorted(f for f in top.rglob("*") if f.is_file())
+        if (manifest := self.tree / MANIFEST).is_file():
+            files.append(manifest)
         memory = io.BytesIO()
         with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in files:

@@ -47,18 +47,19 @@ class Manner:
 
 
 def sound_of(
-    performance: Performance,
+    notes: np.ndarray,
+    pedals: np.ndarray,
     instrument: str,
     acoustics: str,
     rng: np.random.Generator,
     sample_rate: int = SAMPLE_RATE,
 ) -> NDArray[np.float32]:
-    """(samples,) of a performance on an instrument in a room, no louder than full scale.
+    """(samples,) of a performance on an instrument, as heard, no louder than full scale.
 
     Raises:
         ScoreFollowerError: the instrument's samples or a program are missing.
     """
-    dry = render(performance.notes, instrument, sample_rate, pedals=performance.pedals)
+    dry = render(notes, instrument, sample_rate, pedals)
     sound = heard_in(dry, ACOUSTICS[acoustics](rng), rng, sample_rate)
     return sound / np.float32(max(1.0, float(np.abs(sound).max(initial=0)) / 0.99))
 
@@ -78,7 +79,8 @@ def write_take(
         engraving = spoil_engraving(engraving, rng, PAPERS[manner.paper])
     choice = np.random.default_rng((*seeds, 1)).choice(sorted(TRAINING_INSTRUMENTS))
     instrument = manner.instrument or str(choice)
-    sound = sound_of(performance, instrument, manner.acoustics, np.random.default_rng((*seeds, 3)))
+    rng = np.random.default_rng((*seeds, 3))
+    sound = sound_of(performance.notes, performance.pedals, instrument, manner.acoustics, rng)
     layout = measures_of_engraving(engraving)
     part = folder / f"{name}.{os.getpid()}.part"
     try:

@@ -16,12 +16,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from sf_plugin.dataset.acoustics import ACOUSTICS, heard_in
 from sf_plugin.dataset.engraving import Engraving
 from sf_plugin.dataset.paper import PAPERS, spoil_engraving
 from sf_plugin.dataset.perform import STYLES, perform, score_onsets
-from sf_plugin.dataset.render import render
 from sf_plugin.dataset.shards import INDEX, ShardSet
+from sf_plugin.dataset.takes import SAMPLE_RATE, sound_of
 from sf_plugin.dataset.truth_layout import measures_of_engraving
 from sf_plugin.errors import ScoreError, ScoreFollowerError
 from sf_plugin.evaluation.cases import Case
@@ -30,7 +29,6 @@ from sf_plugin.evaluation.metrics import Truth
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.model import Score
 
-SAMPLE_RATE = 22050
 LEAST_ONSETS = 4
 """A page with fewer is no case of its own."""
 
@@ -298,10 +296,8 @@ class Recording:
 
     def render(self) -> NDArray[np.float32]:
         """(samples,), no louder than full scale."""
-        sound = render(self.notes, self.instrument, SAMPLE_RATE, pedals=self.pedals)
         rng = np.random.default_rng((*self.seeds, 3))
-        sound = heard_in(sound, ACOUSTICS[self.acoustics](rng), rng, SAMPLE_RATE)
-        return sound / max(1.0, float(np.abs(sound).max()) / 0.99)
+        return sound_of(self.notes, self.pedals, self.instrument, self.acoustics, rng)
 
     def _write(self, file: Path, sound: NDArray[np.float32]) -> None:
         part = file.with_name(f"{file.name}.{os.getpid()}.partial")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from sf_plugin.dataset.paper import Warp, draw_paper, spoil
 from sf_plugin.dataset.perform import STYLES, Performance, Style, perform, score_onsets, sounding
 from sf_plugin.dataset.registry import TRAIN
 from sf_plugin.dataset.shards import ShardSet
-from sf_plugin.dataset.templates import Templates, augment
+from sf_plugin.dataset.templates import augment
 from sf_plugin.errors import ScoreError
 from sf_plugin.score.layout import PageLayout, System
 from sf_plugin.training.loader import CACHE_BYTES, CachedSet, stream
@@ -223,13 +224,20 @@ def place_targets(
     return chosen, here["system"].astype(np.intp), columns
 
 
+class Synthesiser(Protocol):
+    """Makes filter-bank power of notes, as `Templates` does."""
+
+    def synthesise(self, notes: np.ndarray, frames: int, rng: np.random.Generator) -> Floats:
+        """(frames, bins) power of `notes`, whose durations are as they sound."""
+
+
 class Sampler:
     """Endless page samples from a set of engraved pieces, each step seeded by its number."""
 
     def __init__(
         self,
         shards: ShardSet,
-        templates: Templates,
+        sound: Synthesiser,
         config: SpectrogramConfig,
         performances: int = 1,
         names: Sequence[str] = ("*",),
@@ -241,7 +249,7 @@ class Sampler:
         Raises:
             ScoreError: the set has no such engraving.
         """
-        self.templates, self.config, self.performances = templates, config, performances
+        self.sound, self.config, self.performances = sound, config, performances
         self.canvas, self.count = CANVAS, FRAMES
         self.entries = [
             entry
@@ -328,7 +336,7 @@ class Sampler:
         else:
             return None
         notes = sounding(performance)
-        power = augment(self.templates.synthesise(notes, self.count, rng), rng)
+        power = augment(self.sound.synthesise(notes, self.count, rng), rng)
         active, onset = note_rolls(notes, self.count, fps)
         places = np.stack([system, column], 1)
         return compress(power, self.config), active, onset, chosen, places
