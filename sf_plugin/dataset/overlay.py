@@ -39,13 +39,14 @@ def draw_truth(engraving: Engraving, page: int) -> Image.Image:
         here, measures_of_engraving(engraving).pages[page].systems, strict=True
     ):
         top, bottom = placed.top * height, placed.bottom * height
+        lines = [
+            (x * width, REPEAT if repeat else MEASURE)
+            for m in placed.measures
+            for x, repeat in ((m.left, m.repeat_start), (m.right, m.repeat_end))
+        ]
+        for x, colour in sorted(lines, key=lambda line: line[1] == REPEAT):
+            draw.line((x, top - 6, x, bottom + 6), (*colour, 200), 3)
         for measure in placed.measures:
-            for x, repeat in (
-                (measure.left, measure.repeat_start),
-                (measure.right, measure.repeat_end),
-            ):
-                colour = REPEAT if repeat else MEASURE
-                draw.line((x * width, top - 6, x * width, bottom + 6), (*colour, 200), 3)
             label = measure.label or str(measure.number)
             if measure.volta:
                 label += f"  [{measure.volta}]"
