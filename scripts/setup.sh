@@ -23,6 +23,7 @@ missing_packages() {
     command -v fluidsynth >/dev/null || echo fluidsynth
     [ -e /usr/share/sounds/sf2/FluidR3_GM.sf2 ] || echo fluid-soundfont-gm
     [ -e /usr/share/sounds/sf2/TimGM6mb.sf2 ] || echo timgm6mb-soundfont
+    [ -e /usr/share/sounds/sf3/MuseScore_General.sf3 ] || echo musescore-general-soundfont
     command -v jackd >/dev/null || echo jackd2
     command -v oscdump >/dev/null || echo liblo-tools
 }

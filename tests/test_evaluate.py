@@ -249,8 +249,8 @@ def test_who_tells_the_truth_is_right(engraved: Path, per_page: bool) -> None:
         assert len(data["over_time"]) == 20
     assert (report["pieces"], report["pages"]) == (1, 2)
     assert report["documents"] == (2 if per_page else 1)
-    assert report["layout"]["systems"] == {"f1": 1.0, "found": 3, "true": 3, "same": 3}
-    assert report["layout"]["measures"] == {"f1": 1.0, "found": 4, "true": 4, "same": 4}
+    assert report["layout"]["engraved"]["systems"] == {"f1": 1.0, "found": 3, "true": 3, "same": 3}
+    assert report["layout"]["engraved"]["measures"] == {"f1": 1.0, "found": 4, "true": 4, "same": 4}
 
 
 def test_who_is_late_is_told_how_late(engraved: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_truth_without_measures_is_judged_by_systems(engraved: Path) -> None:
     report = judge([replace(case, truth=truth, layout=bare)])
     assert "measure" not in report["conditions"]["clean"]["figures"]
     assert report["conditions"]["clean"]["calibration"]["of"] == "system"
-    assert list(report["layout"]) == ["systems"]
+    assert list(report["layout"]["engraved"]) == ["systems"]
 
 
 def test_scores_in_a_row_are_read_once(engraved: Path) -> None:
@@ -410,7 +410,7 @@ def test_weights_that_see_no_staff_are_wrong_everywhere(
     report = json.loads((tmp_path / "blind.json").read_text())
     assert report["weights"] == "blind.safetensors" and len(report["sha256"]) == 64
     assert set(pooled(report, "mechanical").values()) == {0.0}
-    assert report["layout"]["systems"] == {"f1": 0.0, "found": 0, "true": 3, "same": 0}
+    assert report["layout"]["engraved"]["systems"] == {"f1": 0.0, "found": 0, "true": 3, "same": 0}
 
 
 @pytest.mark.parametrize(

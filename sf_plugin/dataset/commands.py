@@ -103,7 +103,7 @@ def _source_arguments(parser: argparse.ArgumentParser, varied: int) -> None:
     parser.add_argument(
         "--vary",
         metavar="N",
-        type=int,
+        type=_times,
         default=varied,
         help="engrave pieces for training N times more, in other styles (default %(default)s)",
     )
@@ -117,6 +117,13 @@ def _source_arguments(parser: argparse.ArgumentParser, varied: int) -> None:
         help="held-out pieces (default: those the shipped weights were not trained on)",
     )
     _worker_arguments(parser)
+
+
+def _times(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0 to 1000")
+    return value
 
 
 def _worker_arguments(parser: argparse.ArgumentParser) -> None:
@@ -193,7 +200,8 @@ def _perform_parser(commands: Any) -> None:
         "perform and record the pieces of a set",
         "Write a folder a piece into OUT: page images, the recording, its MIDI, and the\n"
         "truth: where every onset stands (truth.csv), systems and measures (layout.json),\n"
-        "jumps, stops and mistakes (happenings.json). The same seed gives the same takes.",
+        "jumps, stops and mistakes (happenings.json). The same seed gives the same takes.\n"
+        "With --scheduler the workers must see SET and OUT under the same paths.",
         (
             "the validation pieces as a student plays them",
             "scorefollow dataset perform data/set data/takes --use valid --style student",

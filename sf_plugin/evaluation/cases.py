@@ -35,6 +35,7 @@ class Case:
         happenings: of the performance: jumps, repeats, stops, mistakes, in order of time.
         symbols: what is printed, in the score's page numbers less 1, its pages of no
             size; only for baselines that say that they read it.
+        paper: how the pages were printed, of `sf_plugin.dataset.paper.PAPERS`, or "as given".
     """
 
     name: str
@@ -47,3 +48,4 @@ class Case:
     sample_rate: int
     happenings: tuple[Happening, ...] = ()
     symbols: Engraving | None = None
+    paper: str = "as given"

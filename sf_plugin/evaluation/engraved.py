@@ -118,15 +118,20 @@ def load(source: Path, name: str) -> Engraving:
 
 
 def make_cases(name: str, piece: str, engraving: Engraving, setting: Setting) -> list[Case]:
-    """A piece under every condition of `setting`, or each of its pages with enough to play."""
+    """A piece under every condition of `setting`, or each of its pages with enough to play.
+
+    Conditions on the same paper come together, so that pages are read once.
+    """
     stands: dict[tuple[str, int | None], _Stand] = {}
     cases = []
     pages = range(len(engraving.pages)) if setting.per_page else (None,)
     for page in pages:
         if page is not None and page_onsets(engraving, page) is None:
             continue
-        for condition in setting.conditions:
-            paper = CONDITIONS[condition].paper
+        papers = [CONDITIONS[condition].paper for condition in setting.conditions]
+        for paper, condition in sorted(
+            zip(papers, setting.conditions, strict=True), key=lambda both: papers.index(both[0])
+        ):
             if (paper, page) not in stands:
                 stands[paper, page] = _print(name, engraving, page, paper, setting.seed)
             cases.append(_play(stands[paper, page], piece, condition, setting.cache))
@@ -198,6 +203,7 @@ def _play(stand: _Stand, piece: str, condition: str, cache: Path) -> Case:
         SAMPLE_RATE,
         tuple(performance.happenings),
         symbols(printed, page),
+        how.paper,
     )
 
 

@@ -65,6 +65,7 @@ Listen = Callable[[Case], Follower]
 class Reading:
     """How the pages of a score were read; `unreadable` where nothing was found on them."""
 
+    paper: str
     pages: int
     seconds: float
     unreadable: bool
@@ -132,7 +133,9 @@ def read(case: Case, follower: Follower) -> tuple[Layout, Reading]:
         layout, unreadable = Layout(()), True
     seconds = time.perf_counter() - began
     systems, measures = compare_layouts(layout, case.layout)
-    return layout, Reading(len(case.score.pages), seconds, unreadable, systems, measures)
+    return layout, Reading(
+        case.paper, len(case.score.pages), seconds, unreadable, systems, measures
+    )
 
 
 def follow_case(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_plugin.evaluation.following import Outcome
+from sf_plugin.evaluation.following import Outcome, Reading
 from sf_plugin.evaluation.layouts import Matches
 from sf_plugin.evaluation.metrics import (
     THRESHOLDS,
@@ -71,10 +71,9 @@ def make_report(
     for outcome in outcomes:
         by_condition.setdefault(outcome.condition, []).append(outcome)
     readings = [outcome.reading for outcome in outcomes if outcome.reading is not None]
-    boxes = {
-        "systems": sum((reading.systems for reading in readings), Matches()),
-        "measures": sum((reading.measures for reading in readings), Matches()),
-    }
+    by_paper: dict[str, list[Reading]] = {}
+    for reading in readings:
+        by_paper.setdefault(reading.paper, []).append(reading)
     return {
         "version": VERSION,
         "complete": complete,
@@ -83,18 +82,27 @@ def make_report(
         "pieces": len({outcome.piece for outcome in outcomes}),
         "documents": len(readings),
         "unreadable": sum(reading.unreadable for reading in readings),
-        "pages": sum(reading.pages for reading in readings),
+        "pages": max((sum(r.pages for r in same) for same in by_paper.values()), default=0),
         "conditions": {name: _condition(members, seed) for name, members in by_condition.items()},
-        "layout": {
-            name: {"f1": round(m.f1, 4), "found": m.found, "true": m.true, "same": m.same}
-            for name, m in boxes.items()
-            if m.true
-        },
+        "layout": {paper: _layout(same) for paper, same in by_paper.items()},
         "by_piece": [
             row for name, members in by_condition.items() for row in _by_piece(name, members)
         ],
         "by_case": [_case(outcome) for outcome in outcomes],
         "speed": _speed(outcomes),
+    }
+
+
+def _layout(readings: Sequence[Reading]) -> dict[str, dict[str, float]]:
+    """How well systems and measures were found; what the truth does not know is left out."""
+    boxes = {
+        "systems": sum((reading.systems for reading in readings), Matches()),
+        "measures": sum((reading.measures for reading in readings), Matches()),
+    }
+    return {
+        name: {"f1": round(m.f1, 4), "found": m.found, "true": m.true, "same": m.same}
+        for name, m in boxes.items()
+        if m.true
     }
 
 

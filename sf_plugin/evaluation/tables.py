@@ -102,8 +102,9 @@ def facts(report: dict[str, Any]) -> list[str]:
     if sees := report.get("sees"):
         lines.append(f"{report['follower']} is a baseline; it is told {sees}")
     else:
-        f1 = ", ".join(f"{name} {boxes['f1']:.3f}" for name, boxes in layout.items())
-        lines.append(f"detected layout, F1: {f1}")
+        for paper, found in layout.items():
+            f1 = ", ".join(f"{name} {boxes['f1']:.3f}" for name, boxes in found.items())
+            lines.append(f"detected layout, F1 ({paper}): {f1}")
     if report["unreadable"]:
         lines.append(
             f"no staves found in {report['unreadable']} of {report['documents']} documents; "
