@@ -108,7 +108,7 @@ def test_the_wheel_carries_data_and_licence(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("licenses/NOTICE") for name in names)
-    suffixes = {".safetensors", ".ily"}
+    suffixes = {".safetensors", ".ily", ".json"}
     data = [path for path in (ROOT / "sf_plugin").rglob("*") if path.suffix in suffixes]
     data += [p for p in (ROOT / "sf_plugin" / "demo_assets").rglob("*") if p.is_file()]
     for path in data:
