@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -172,15 +170,6 @@ def test_the_source_is_left_as_it_was(sources: Path, piece: Engraving) -> None:
     assert (sources / "piece.ly").read_text() == SOURCE
 
 
-def test_an_engraving_survives_saving(piece: Engraving, tmp_path: Path) -> None:
-    path = tmp_path / "none--piece.v2--0.npz"
-    piece.save(path)
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
-    loaded = Engraving.load(path)
-    for name, table in vars(piece).items():
-        np.testing.assert_array_equal(getattr(loaded, name), table)
-
-
 def test_another_staff_size_moves_everything_but_the_music(sources: Path, piece: Engraving) -> None:
     small = engrave_source(sources, "piece.ly", LilyPondVariety(staff_size=15))
     assert sorted(row[2:] for row in heads(small)) == sorted(row[2:] for row in heads(piece))
@@ -202,27 +191,6 @@ def test_what_cannot_be_engraved_says_why(tmp_path: Path, source: str, reason: s
     (tmp_path / "odd.ly").write_text(source)
     with pytest.raises(EngravingError, match=reason):
         engrave_source(tmp_path, "odd.ly")
-
-
-def test_a_folder_of_sources_is_engraved_and_failures_are_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tree, out = tmp_path / "tree", tmp_path / "out"
-    tree.mkdir()
-    (tree / "good.ly").write_text("\\version \"2.24.0\" { c'4 d' e' f' }")
-    (tree / "bad.ly").write_text("words = 4")
-    pieces = [
-        {"path": "good.ly", "msmd_split": None},
-        {"path": "bad.ly", "msmd_split": "train"},
-        {"path": "absent.ly", "msmd_split": "test"},
-    ]
-    (tree / "manifest.json").write_text(json.dumps(pieces))
-    words = ["engrave", str(tree), str(out), "--split", "none", "--split", "train"]
-    monkeypatch.setattr(sys, "argv", words)
-    module.main()
-    assert sorted(file.name for file in out.iterdir()) == ["failures-0.txt", "none--good--0.npz"]
-    assert (out / "failures-0.txt").read_text().startswith("bad.ly\t")
-    assert Engraving.load(out / "none--good--0.npz").notes["pitch"].tolist() == [60, 62, 64, 65]
 
 
 SIGNS = r"""

@@ -1,6 +1,6 @@
 """How close synthesised power is to the power of rendered sound: the same notes both ways.
 
-python -m sf_plugin.dataset.closeness TEMPLATES.npz PIECE.npz ...
+python -m sf_plugin.dataset.closeness TEMPLATES.npz SET
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sf_plugin.dataset.engraving import Engraving
 from sf_plugin.dataset.perform import perform
 from sf_plugin.dataset.performance import Performance, sounding
 from sf_plugin.dataset.render import render
+from sf_plugin.dataset.shards import ShardSet
 from sf_plugin.dataset.templates import HEARD, Templates
 
 
@@ -69,13 +70,13 @@ def both_ways(
     return power, Spectrogram(config).power(sound)[:frames]
 
 
-def report(templates: Templates, pieces: Sequence[Path], seconds: float = 20.0) -> str:
+def report(templates: Templates, pieces: Sequence[Engraving], seconds: float = 20.0) -> str:
     """A Markdown table: every piece on one instrument both ways, then on two different ones."""
     names = list(templates.instruments)
     rows: dict[str, list[tuple[float, ...]]] = {"same": [], "another": []}
     for number, piece in enumerate(pieces):
         rng = np.random.default_rng(number)
-        performance = perform(Engraving.load(piece), rng, only=slice(0, 80))
+        performance = perform(piece, rng, only=slice(0, 80))
         notes = performance.notes
         last = float((notes["onset"] + notes["duration"]).max())
         frames = int(min(seconds, last) * templates.config.fps)
@@ -95,9 +96,13 @@ def report(templates: Templates, pieces: Sequence[Path], seconds: float = 20.0) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("templates", type=Path)
-    parser.add_argument("pieces", type=Path, nargs="+")
+    parser.add_argument("set", type=Path, help="a built set")
+    parser.add_argument("--use", default="valid", help="which part of it (default %(default)s)")
+    parser.add_argument("--count", type=int, default=10, help="pieces (default %(default)s)")
     args = parser.parse_args()
-    print(report(Templates(args.templates), args.pieces))
+    shards = ShardSet(args.set)
+    chosen = [shards.load(entry.name, images=False) for entry in shards.of_use(args.use)]
+    print(report(Templates(args.templates), chosen[: args.count]))
 
 
 if __name__ == "__main__":

@@ -2,25 +2,16 @@
 
 Every note head, bar line, staff, clef, key and mark carries its facts as a link in the PDF
 (`truth.ily`), so the truth is read from the very page that is rendered.
-
-    python -m sf_plugin.dataset.engrave_lilypond SOURCES.tar.xz OUT --jobs 2
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import os
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from zlib import crc32
-
-import numpy as np
 
 from sf_plugin.dataset.engraving import PAGE_WIDTH, Engraving, EngravingError
 from sf_plugin.dataset.lilypond_sources import modernise, stage
@@ -30,7 +21,6 @@ from sf_plugin.dataset.lilypond_variety import (
     after_source,
     after_truth,
     before_source,
-    draw_variety,
 )
 
 _HERE = Path(__file__).parent
@@ -158,56 +148,3 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     if not errors:
         return "LilyPond wrote no PDF"
     return " ".join(word.rsplit("/", 1)[-1] for word in errors[0].split())[:200]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("sources", type=Path, help="archive with manifest.json, or its folder")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--split", action="append", help="train, valid or none; repeatable")
-    parser.add_argument("--vary", type=int, default=0, help="seed of the engraving's variety")
-    args = parser.parse_args()
-    if args.sources.is_dir():
-        tree = args.sources
-    else:
-        tree = Path(tempfile.mkdtemp(prefix="sf-sources-"))
-        with tarfile.open(args.sources) as archive:
-            archive.extractall(tree, filter="data")
-    pieces = json.loads((tree / "manifest.json").read_text())
-    args.out.mkdir(parents=True, exist_ok=True)
-
-    def one(piece: dict) -> str | None:
-        split = piece["msmd_split"] or "none"
-        if args.split and split not in args.split:
-            return None
-        name = piece["path"].removesuffix(".ly").replace("/", "__")
-        path = args.out / f"{split}--{name}--{args.vary}.npz"
-        if path.exists():
-            return None
-        try:
-            engrave_source(tree, piece["path"], variety_of(name, args.vary)).save(path)
-        except (EngravingError, OSError, ValueError, subprocess.TimeoutExpired) as error:
-            return f"{piece['path']}\t{error}"
-        return None
-
-    with ThreadPoolExecutor(args.jobs) as pool:
-        jobs = [pool.submit(one, piece) for piece in pieces]
-        failures = 0
-        with (args.out / f"failures-{args.vary}.txt").open("w") as log:
-            for done, job in enumerate(as_completed(jobs), 1):
-                if failure := job.result():
-                    failures += 1
-                    log.write(failure + "\n")
-                    log.flush()
-                print(f"\r{done}/{len(jobs)} pieces, {failures} failed", end="", flush=True)
-    print()
-
-
-def variety_of(name: str, vary: int) -> LilyPondVariety | None:
-    """The variety of a piece under a seed; 0 is as the source says."""
-    return draw_variety(np.random.default_rng([crc32(name.encode()), vary])) if vary else None
-
-
-if __name__ == "__main__":
-    main()

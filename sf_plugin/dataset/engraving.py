@@ -7,8 +7,7 @@ printed, from the start of the movement; counts are from 0 unless they are print
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -117,20 +116,3 @@ class Engraving:
             np.array(list(voltas), VOLTA),
             np.array(list(signs), SIGN),
         )
-
-    def save(self, path: Path) -> None:
-        """Write one .npz, whole or not at all."""
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
-        partial.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> Engraving:
-        """Read what `save` wrote.
-
-        Raises:
-            OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile: it is no such file.
-        """
-        with np.load(path) as data:
-            return cls(**{name: data[name] for name in data.files})

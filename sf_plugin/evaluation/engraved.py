@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from sf_plugin.dataset.engraving import Engraving
 from sf_plugin.dataset.paper import PAPERS, spoil_engraving
 from sf_plugin.dataset.perform import STYLES, perform, score_onsets
-from sf_plugin.dataset.shards import INDEX, ShardSet
+from sf_plugin.dataset.shards import ShardSet
 from sf_plugin.dataset.takes import SAMPLE_RATE, sound_of
 from sf_plugin.dataset.truth_layout import measures_of_engraving
 from sf_plugin.errors import ScoreError, ScoreFollowerError
@@ -55,7 +54,7 @@ class EngravedPiece:
     """Gives the cases of one engraving.
 
     Attributes:
-        source: a built data set, a pack of one, or a folder of .npz files.
+        source: a built data set, or a pack of one.
         name: of the engraving there.
         piece: that it is an engraving of.
         setting: under which it is heard.
@@ -72,7 +71,9 @@ class EngravedPiece:
         Raises:
             ScoreError: there is no such piece.
         """
-        return make_cases(self.name, self.piece, load(self.source, self.name), self.setting)
+        return make_cases(
+            self.name, self.piece, ShardSet(self.source).load(self.name), self.setting
+        )
 
 
 def find_pieces(
@@ -83,11 +84,7 @@ def find_pieces(
     Raises:
         ScoreError: there are none, or `source` is no data set.
     """
-    if _is_shard_set(source):
-        known = [(entry.name, entry.piece) for entry in ShardSet(source).of_use(*use)]
-    else:
-        starts = tuple(f"{word}--" for word in use)
-        known = [(f.stem, f.stem) for f in source.glob("*.npz") if f.name.startswith(starts)]
+    known = [(entry.name, entry.piece) for entry in ShardSet(source).of_use(*use)]
     chosen = sorted(pair for pair in known if any(fnmatch(pair[0], like) for like in patterns))
     if not chosen:
         raise ScoreError(
@@ -96,25 +93,6 @@ def find_pieces(
             "('scorefollow dataset build')"
         )
     return [EngravedPiece(source, name, piece, setting) for name, piece in chosen]
-
-
-def _is_shard_set(source: Path) -> bool:
-    return source.is_file() or (source / INDEX).exists()
-
-
-def load(source: Path, name: str) -> Engraving:
-    """One engraving.
-
-    Raises:
-        ScoreError: it is damaged or missing.
-    """
-    if _is_shard_set(source):
-        return ShardSet(source).load(name)
-    path = source / f"{name}.npz"
-    try:
-        return Engraving.load(path)
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise ScoreError(f"{path}: is no engraved piece ({error}): build the set again") from None
 
 
 def make_cases(name: str, piece: str, engraving: Engraving, setting: Setting) -> list[Case]:

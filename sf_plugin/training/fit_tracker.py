@@ -165,7 +165,7 @@ def fit_confidence(hearings: Sequence[Hearing], config: TrackerConfig) -> Tracke
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("set", type=Path, help="a built set, or a folder of engraved .npz files")
+    parser.add_argument("set", type=Path, help="a built set")
     parser.add_argument("--use", default="extra", help="which part of it (default %(default)s)")
     parser.add_argument("--pieces", nargs="+", default=["*"], help="name patterns")
     parser.add_argument("--weights", type=Path, default=SHIPPED)
