@@ -8,7 +8,9 @@ import os
 import pickle
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,12 @@ from sf_plugin.evaluation.importers.sounds import SAMPLE_RATE
 
 HEIGHT, WIDTH = 1181, 835
 """Of the published pages, in pixels."""
+
+
+def cases(importer: ModuleType, folder: Path, **how: Any) -> Iterator[Case]:
+    """Every case of every task."""
+    for task in importer.tasks(folder, **how):
+        yield from task()
 
 
 def objects(items: list[Any]) -> np.ndarray:
@@ -233,7 +241,7 @@ def write_cyolo(folder: Path, name: str, seconds: float = 10.0, **changes: Any) 
 
 def test_cyolo_document(tmp_path: Path) -> None:
     write_cyolo(tmp_path, "Anonymous__lanative_synth")
-    (case,) = msmd.cases(tmp_path)
+    (case,) = cases(msmd, tmp_path)
     assert (case.piece, case.condition) == ("Anonymous__lanative", "synthesised")
     assert [page.shape for page in case.score.pages] == [(1199, 848)] * 2
     truth = case.truth
@@ -254,7 +262,7 @@ def test_cyolo_document(tmp_path: Path) -> None:
 
 def test_cyolo_page_by_page(tmp_path: Path) -> None:
     write_cyolo(tmp_path, "piece")
-    first, second = msmd.cases(tmp_path, per_page=True)
+    first, second = cases(msmd, tmp_path, per_page=True)
     assert [first.name, second.name] == [f"piece, synthesised, page {n}" for n in (1, 2)]
     assert {first.piece, second.piece} == {"piece"}
     assert first.truth.time.tolist() == [0.5, 1.0, 2.0, 3.0]
@@ -275,13 +283,13 @@ def test_cyolo_returns_to_a_page(tmp_path: Path) -> None:
         ]
     )
     write_cyolo(tmp_path, "piece", 20.0, coords=coords)
-    names = [case.name.split(", ", 2)[2] for case in msmd.cases(tmp_path, per_page=True)]
+    names = [case.name.split(", ", 2)[2] for case in cases(msmd, tmp_path, per_page=True)]
     assert names == ["page 1", "page 1, visit 2", "page 2, visit 2"]  # three onsets are too few
 
 
 def test_cyolo_without_bars_has_no_measures(tmp_path: Path) -> None:
     write_cyolo(tmp_path, "piece", bars=None, synthesized=np.array(False))
-    (case,) = msmd.cases(tmp_path)
+    (case,) = cases(msmd, tmp_path)
     assert case.condition == "recorded" and not case.truth.measure.any()
     assert not any(s.measures for page in case.layout.pages for s in page.systems)
 
@@ -320,9 +328,9 @@ def test_cyolo_truth_is_where_the_notes_were_put(
     )
     if not wanted:
         with pytest.raises(ScoreError, match="no note on a page"):
-            list(msmd.cases(folder))
+            list(cases(msmd, folder))
         return
-    (case,) = msmd.cases(folder)
+    (case,) = cases(msmd, folder)
     found = case.truth
     assert list(zip(found.page, found.system, found.measure, strict=True)) == [
         (page, system, number) for page, system, _, number, _ in wanted
@@ -337,18 +345,18 @@ def test_cyolo_errors(tmp_path: Path) -> None:
     inside = tmp_path / "msmd" / "msmd_test"
     write_cyolo(inside, "piece")
     with pytest.raises(ScoreError, match=rf"name {inside}"):
-        list(msmd.cases(tmp_path))
+        list(cases(msmd, tmp_path))
     (inside / "piece.wav").unlink()
     with pytest.raises(AudioError, match=r"piece\.wav: no such file"):
-        list(msmd.cases(inside))
+        list(cases(msmd, inside))
     write_cyolo(inside, "piece", coords=None)
     with pytest.raises(ScoreError, match=r"piece\.npz: has no 'coords'"):
-        list(msmd.cases(inside))
+        list(cases(msmd, inside))
     note = {"onset": 1.0, "note_x": 5.0, "system_idx": 7, "page_nr": 0}
     for broken in (note, {"onset": 1.0}, "text"):
         write_cyolo(inside, "piece", coords=objects([broken]))
         with pytest.raises(ScoreError, match=r"piece\.npz: its tables do not fit together"):
-            list(msmd.cases(inside))
+            list(cases(msmd, inside))
 
 
 # MSMD as CUNet has it
@@ -389,7 +397,7 @@ ONSETS = [0.0, 0.5, 1.0, 1.02]
 
 def test_cunet_page(tmp_path: Path) -> None:
     write_cunet(tmp_path, "piece_page_0", COORDS, NAMED, ONSETS)
-    (case,) = msmd.cases(tmp_path, per_page=True)
+    (case,) = cases(msmd, tmp_path, per_page=True)
     assert (case.name, case.piece) == ("piece_page_0, rendered", "piece")
     assert case.truth.time.tolist() == [0.0, 0.5, 1.0]
     assert case.truth.system.tolist() == [1, 1, 2] and not case.truth.measure.any()
@@ -408,7 +416,7 @@ def test_cunet_pages_make_a_document(tmp_path: Path) -> None:
     for page in (0, 1, 10, 2):
         write_cunet(tmp_path, f"piece_page_{page}", COORDS, NAMED, ONSETS)
     write_cunet(tmp_path, "other_page_0", COORDS, NAMED, ONSETS)
-    other, case = msmd.cases(tmp_path)
+    other, case = cases(msmd, tmp_path)
     assert (other.piece, len(other.score.pages), len(case.score.pages)) == ("other", 1, 4)
     length = 1.02 + 0.25 + msmd.TAIL
     wanted = [time + page * length for page in range(4) for time in (0.0, 0.5, 1.0)]
@@ -420,7 +428,7 @@ def test_cunet_pages_make_a_document(tmp_path: Path) -> None:
     begin = round(length * SAMPLE_RATE)
     quiet, struck = sound[begin - 2205 : begin], sound[begin : begin + 2205]
     assert np.abs(struck).max() > 10 * np.abs(quiet).max()
-    assert [c.piece for c in msmd.cases(tmp_path, pieces=["oth*"])] == ["other"]
+    assert [c.piece for c in cases(msmd, tmp_path, pieces=["oth*"])] == ["other"]
 
 
 def test_cunet_recordings(tmp_path: Path) -> None:
@@ -428,7 +436,7 @@ def test_cunet_recordings(tmp_path: Path) -> None:
     tone = np.full(3 * SAMPLE_RATE, 0.25, np.float32)
     performance = tmp_path / "performance"
     soundfile.write(performance / "piece_page_0_room.wav", tone, SAMPLE_RATE, subtype="FLOAT")
-    rendered, room = msmd.cases(tmp_path)
+    rendered, room = cases(msmd, tmp_path)
     assert [rendered.condition, room.condition] == ["rendered", "room"]
     assert rendered.score is room.score
     assert room.truth.time.tolist() == [0.0, 0.5, 1.0] and (room.sound() == tone).all()
@@ -437,16 +445,16 @@ def test_cunet_recordings(tmp_path: Path) -> None:
 def test_cunet_errors(tmp_path: Path) -> None:
     write_cunet(tmp_path, "piece_page_0", COORDS, {9: 0}, ONSETS)
     with pytest.raises(ScoreError, match=r"piece_page_0\.npz: its tables do not fit together"):
-        list(msmd.cases(tmp_path))
+        list(cases(msmd, tmp_path))
     write_cunet(tmp_path, "piece_page_0", COORDS, {0: 9}, ONSETS)
     with pytest.raises(ScoreError, match=r"piece_page_0\.npz: its tables do not fit together"):
-        list(msmd.cases(tmp_path))
+        list(cases(msmd, tmp_path))
     (tmp_path / "performance" / "piece_page_0_tempo_1000.mid").unlink()
     with pytest.raises(ScoreError, match=r"piece_page_0_tempo_1000\.mid: no such file"):
-        list(msmd.cases(tmp_path))
+        list(cases(msmd, tmp_path))
     np.savez(tmp_path / "score" / "piece_page_0.npz", sheet=np.zeros((2, 2)))
     with pytest.raises(ScoreError, match="has no 'coords'"):
-        list(msmd.cases(tmp_path))
+        list(cases(msmd, tmp_path))
 
 
 # match files
@@ -557,7 +565,7 @@ def test_vienna_follows_the_print_through_a_repeat(tmp_path: Path) -> None:
     said = write_vienna(tmp_path)
     marks = [mark for mark, _ in said]
     assert marks[:2] == ["p1-1", "a0-1"] and "a1-2" in marks and "b1-1" not in marks
-    (case,) = vienna.cases(tmp_path)
+    (case,) = cases(vienna, tmp_path)
     assert (case.piece, case.condition) == ("Etude_op1", "rendered")
     truth = case.truth
     assert truth.time == pytest.approx(sorted({time for _, time in said}), abs=2e-3)
@@ -585,14 +593,14 @@ def test_vienna_takes_a_recording_from_anywhere(tmp_path: Path) -> None:
     (tmp_path / "audio" / "Etude").mkdir(parents=True)
     silence = np.zeros(SAMPLE_RATE, np.float32)
     soundfile.write(tmp_path / "audio" / "Etude" / "Etude_op1_p01.wav", silence, SAMPLE_RATE)
-    (case,) = vienna.cases(tmp_path)
+    (case,) = cases(vienna, tmp_path)
     assert case.condition == "recorded" and len(case.sound()) == SAMPLE_RATE
 
 
 def test_pages_of_an_engraved_document(tmp_path: Path) -> None:
     write_vienna(tmp_path, repeats=90)
-    (whole,) = vienna.cases(tmp_path)
-    pages = list(vienna.cases(tmp_path, per_page=True))
+    (whole,) = cases(vienna, tmp_path)
+    pages = list(cases(vienna, tmp_path, per_page=True))
     assert len(pages) == len(whole.score.pages) > 1
     assert sum(len(case.truth.time) for case in pages) == len(whole.truth.time)
     last = pages[-1]
@@ -613,19 +621,19 @@ def write_asap(folder: Path) -> Path:
 
 def test_asap_leaves_out_doubtful_alignments(tmp_path: Path) -> None:
     write_asap(tmp_path)
-    assert [c.name for c in asap.cases(tmp_path)] == [
+    assert [c.name for c in cases(asap, tmp_path)] == [
         f"Bach/Fugue/bwv_1, {player}" for player in ("Doubt02M", "Lee01M")
     ]
     rows = [("Lee01M", "1.0"), ("Doubt02M", "0.0")]
     table = "".join(f"Bach/Fugue/bwv_1/{player}.mid,{robust}\n" for player, robust in rows)
     (tmp_path / "metadata.csv").write_text("midi_performance,robust_note_alignment\n" + table)
-    (case,) = asap.cases(tmp_path)
+    (case,) = cases(asap, tmp_path)
     assert case.name == "Bach/Fugue/bwv_1, Lee01M" and case.piece == "Bach/Fugue/bwv_1"
     assert case.truth.measure.tolist() == MEASURES
     assert not asap.tasks(tmp_path, pieces=["Chopin/*"])
     (tmp_path / "metadata.csv").write_text("title\nx\n")
     with pytest.raises(ScoreError, match=r"metadata\.csv: is not the table"):
-        list(asap.cases(tmp_path))
+        list(cases(asap, tmp_path))
 
 
 def test_asap_leaves_out_what_does_not_fit(
@@ -635,11 +643,11 @@ def test_asap_leaves_out_what_does_not_fit(
     write_match(piece / "Other03M.match", piece / "xml_score.musicxml", wrong=True)
     (piece / "Empty04M.match").write_text("info(matchFileVersion,1.0.0).\n")
     with caplog.at_level(logging.WARNING):
-        assert len(list(asap.cases(tmp_path))) == 2
+        assert len(list(cases(asap, tmp_path))) == 2
     text = caplog.text
     assert "Other03M.match: only 0% of its notes are found" in text and "Empty04M.match" in text
     (piece / "xml_score.musicxml").write_text("<score-partwise/>")
-    assert not list(asap.cases(tmp_path))
+    assert not list(cases(asap, tmp_path))
     assert "xml_score.musicxml" in caplog.text
 
 
@@ -648,7 +656,7 @@ def test_sets_that_are_not_there(tmp_path: Path) -> None:
         with pytest.raises(ScoreError, match="no such folder"):
             module.check(tmp_path / "none")
         with pytest.raises(ScoreError, match="holds no"):
-            list(module.cases(tmp_path))
+            list(cases(module, tmp_path))
     write_score(tmp_path / "a" / "xml_score.musicxml")
     with pytest.raises(ScoreError, match="ASAP without note alignments"):
         asap.check(tmp_path)

@@ -1,1 +1,1 @@
-"""The field's own sets as cases: each module has `check(folder)` and `cases(folder)`."""
+"""The field's own sets as cases: each module has `check(folder)` and `tasks(folder)`."""

@@ -12,12 +12,11 @@ tells beats only and is no such set.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from sf_plugin.errors import ScoreError
-from sf_plugin.evaluation.cases import Case
 from sf_plugin.evaluation.importers.matches import Performances
 
 SCORE = "xml_score.musicxml"
@@ -67,18 +66,6 @@ def tasks(
         if played:
             chosen.append(Performances(score, piece, tuple(played), per_page))
     return chosen
-
-
-def cases(
-    folder: Path, *, per_page: bool = False, pieces: Sequence[str] = ("*",)
-) -> Iterator[Case]:
-    """Every performance of the chosen pieces; what cannot be joined is left out with a warning.
-
-    Raises:
-        ScoreError: as `tasks`.
-    """
-    for task in tasks(folder, per_page=per_page, pieces=pieces):
-        yield from task()
 
 
 def _matches(score: Path) -> list[Path]:

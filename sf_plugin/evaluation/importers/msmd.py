@@ -111,19 +111,6 @@ def tasks(
     ]
 
 
-def cases(
-    folder: Path, *, per_page: bool = False, pieces: Sequence[str] = ("*",)
-) -> Iterator[Case]:
-    """Every performance of the chosen pieces.
-
-    Raises:
-        ScoreError: `check` fails, or a file is missing, damaged or of another layout.
-        AudioError: a recording is missing.
-    """
-    for task in tasks(folder, per_page=per_page, pieces=pieces):
-        yield from task()
-
-
 def _pages_of(folder: Path) -> list[Path]:
     return sorted((folder / "score").glob("*.npz"))
 

@@ -10,12 +10,11 @@ where the recordings do.  We take a recording from wherever it lies under the fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from sf_plugin.errors import ScoreError
-from sf_plugin.evaluation.cases import Case
 from sf_plugin.evaluation.importers.matches import Performances
 
 
@@ -53,18 +52,6 @@ def tasks(
             )
             chosen.append(Performances(_score(folder, piece), piece, played, per_page))
     return chosen
-
-
-def cases(
-    folder: Path, *, per_page: bool = False, pieces: Sequence[str] = ("*",)
-) -> Iterator[Case]:
-    """Every performance of the chosen pieces; what cannot be joined is left out with a warning.
-
-    Raises:
-        ScoreError: as `tasks`.
-    """
-    for task in tasks(folder, per_page=per_page, pieces=pieces):
-        yield from task()
 
 
 def _score(folder: Path, piece: str) -> Path:
