@@ -13,6 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sf_plugin.alignment import Alignment as Alignment
+    from sf_plugin.api import align as align
     from sf_plugin.api import follow as follow
     from sf_plugin.audio.microphone import Microphone as Microphone
     from sf_plugin.errors import AudioError as AudioError
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Alignment": "sf_plugin.alignment",
     "Microphone": "sf_plugin.audio.microphone",
+    "align": "sf_plugin.api",
     "follow": "sf_plugin.api",
     "load_score": "sf_plugin.score.load",
     "AudioError": "sf_plugin.errors",

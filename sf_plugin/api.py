@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sf_plugin.alignment import Alignment, make_alignment
 from sf_plugin.audio.resampler import MonoResampler
 from sf_plugin.audio.source import Source
 from sf_plugin.audio.sources import open_source
@@ -69,6 +70,40 @@ def _positions(session: Session) -> Generator[Position, None, None]:
         for event in events:
             if isinstance(event, Position):
                 yield event
+
+
+def align(
+    score: Score | ScorePath | Sequence[ScorePath] | Any,
+    audio: Audio,
+    *,
+    follower: str | Follower = FOLLOWER,
+    progress: Progress = no_progress,
+) -> Alignment:
+    """Hear a whole performance and say when each measure was played.
+
+    Takes the arguments of `follow`.  What comes later helps to find a place, so this
+    is better than following where it need not be live.
+
+    Raises:
+        ScoreFollowerError: the score or the audio cannot be followed, nothing is heard,
+            or the score is not recognised in it.
+    """
+    on_stand = load_score(score)
+    with open_audio(audio) as source:
+        listener = make_follower(follower) if isinstance(follower, str) else follower
+        layout = listener.prepare(on_stand, progress)
+        estimates = list(listener.align(_told(source, listener.sample_rate, progress), progress))
+    return make_alignment(estimates, layout, make_mapper(), on_stand.name, listener.lag)
+
+
+def _told(source: Source, rate: int, progress: Progress) -> Iterator[NDArray[np.float32]]:
+    """The blocks of a source, and how much of it has been heard."""
+    total = round(source.seconds or 0)
+    heard = 0
+    for block in source.blocks(rate):
+        yield block
+        heard += len(block)
+        progress("hearing", heard // rate, total)
 
 
 def make_follower(name: str = FOLLOWER) -> Follower:

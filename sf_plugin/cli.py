@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sf_plugin import __version__
+from sf_plugin.alignment import FORMATS, format_of
 from sf_plugin.dataset import commands as dataset_commands
 from sf_plugin.errors import PluginError, ScoreError, ScoreFollowerError
 from sf_plugin.page_turns import PageTurner, TurnSettings
@@ -38,6 +39,7 @@ from sf_plugin.terminal import (
     say,
     write_whole,
 )
+from sf_plugin.training import command as train_command
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -94,12 +96,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"scorefollow {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _follow_parser(commands)
+    _align_parser(commands)
     _layout_parser(commands)
     _demo_parser(commands)
     _plugins_parser(commands)
     _devices_parser(commands)
     _doctor_parser(commands)
     dataset_commands.add_parser(commands)
+    train_command.add_parser(commands)
     _evaluate_parser(commands)
     _bench_parser(commands)
     return parser
@@ -273,6 +277,83 @@ def _summary(summary: Any) -> str:
     lost = f", {summary.dropped_seconds:.1f} s lost" if summary.dropped_seconds else ""
     turns = f"{summary.turns} page turn{'' if summary.turns == 1 else 's'}"
     return f"{clock(summary.seconds)} heard{lost}, {turns}{where}"
+
+
+# align
+
+
+def _align_parser(commands: Any) -> None:
+    parser = command(
+        commands,
+        "align",
+        _align,
+        "say when each measure of a recording was played",
+        "Hear a whole recording of SCORE and write when each measure was played, in the\n"
+        "order played, repeats and jumps included. Since what comes later helps to find a\n"
+        "place, this is better than following where it need not be live.\n\n"
+        "formats, by the file's suffix or by --format:\n"
+        + "\n".join(
+            f"  {name:<17} {one.suffix or '':<7} {one.help}" for name, one in FORMATS.items()
+        ),
+        ("look at it", "scorefollow align sonata.pdf --audio take.wav"),
+        (
+            "as labels under the waveform in Audacity",
+            "scorefollow align sonata.pdf --audio take.wav --out take.txt",
+        ),
+        (
+            "every note's time, for Sonic Visualiser",
+            "scorefollow align sonata.pdf --audio take.wav --out take.csv "
+            "--format sonic-visualiser",
+        ),
+        (
+            "with systems and measures corrected by hand",
+            "scorefollow align sonata.pdf --audio take.wav --layout sonata.layout.json",
+        ),
+    )
+    _score_argument(parser)
+    parser.add_argument("--audio", metavar="FILE", required=True, help="any audio file")
+    parser.add_argument(
+        "--out", metavar="FILE", default="-", help="where to write ('-', the default: stdout)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="what to write (default: by the suffix of FILE; csv on stdout)",
+    )
+    parser.add_argument(
+        "--layout", metavar="FILE", type=Path, help="systems and measures from this layout file"
+    )
+    parser.add_argument(
+        "--follower",
+        metavar="NAME",
+        default="unet",
+        help=f"which follower listens: {_names(registry().followers)} (default %(default)s)",
+    )
+
+
+def _align(args: argparse.Namespace) -> int:
+    from sf_plugin.api import align
+
+    out = None if args.out == "-" else Path(args.out)
+    if out is not None and not out.parent.is_dir():
+        raise ScoreFollowerError(f"{out}: there is no such folder: make it or choose another place")
+    how = FORMATS[args.format or "csv"] if args.format or out is None else format_of(out)
+    score = _load_score(args.score, args.layout)
+    display = Display(live=False)
+    with display.shown():
+        found = align(score, args.audio, follower=args.follower, progress=display.progress)
+    text = how.write(found)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_whole(out, text)
+    jumps = sum(measure.jumped for measure in found.measures)
+    count = len(found.measures)
+    say(
+        f"{clock(found.positions[-1].time)} heard, {count} measure{'' if count == 1 else 's'} "
+        f"played, {jumps} jump{'' if jumps == 1 else 's'}"
+    )
+    return OK
 
 
 # layout
@@ -499,6 +580,11 @@ def _evaluate_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--weights", metavar="FILE", type=Path, help="of the follower unet (default: the shipped)"
+    )
+    parser.add_argument(
+        "--align",
+        action="store_true",
+        help="hear each case to its end before saying where it was, as 'scorefollow align' does",
     )
     parser.add_argument(
         "--conditions",

@@ -30,6 +30,9 @@ class Follower(ABC):
     sample_rate: int
     """Hz that `feed` expects."""
 
+    lag: float = 0.0
+    """Seconds from a sound to the estimate that knows of it."""
+
     @abstractmethod
     def prepare(self, score: Score, progress: Progress = no_progress) -> Layout:
         """Read the pages; returns the layout used (the score's own where it has one).
@@ -45,6 +48,18 @@ class Follower(ABC):
     @abstractmethod
     def reset(self) -> None:
         """Forget the performance, keep the score."""
+
+    def align(
+        self, blocks: Iterable[NDArray[np.float32]], progress: Progress = no_progress
+    ) -> Iterable[Estimate]:
+        """Hear a whole performance; the estimates may know how it goes on.
+
+        `blocks` are what `feed` takes, from the beginning.  A follower that only works
+        live follows.
+        """
+        self.reset()
+        for block in blocks:
+            yield from self.feed(block)
 
     def goto(self, page: int, x: float, y: float) -> None:
         """Take the user's word for the place; a follower may ignore it."""

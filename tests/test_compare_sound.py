@@ -18,14 +18,15 @@ def test_rendered_notes_sound_when_they_should() -> None:
     notes = np.zeros(2, NOTE)
     notes["onset"], notes["duration"] = [0.5, 1.5], 0.4
     notes["pitch"], notes["velocity"] = [60, 72], 80
-    power = Rendered(config).synthesise(notes, 60, np.random.default_rng(0))
-    assert power.shape == (60, config.bins)
+    fps = config.fps
+    power = Rendered(config).synthesise(notes, 3 * fps, np.random.default_rng(0))
+    assert power.shape == (3 * fps, config.bins)
     loud = power.sum(1)
-    assert loud[:9].max() < 1e-3 * loud.max()
-    assert loud[11:14].min() > 1e-2 * loud.max()
-    assert loud[31] > 10 * loud[27]
-    beyond = Rendered(config).synthesise(notes, 25, np.random.default_rng(0))
-    assert np.allclose(beyond[:20], power[:20], rtol=1e-3, atol=1e-9)
+    assert loud[: round(0.45 * fps)].max() < 1e-3 * loud.max()
+    assert loud[round(0.55 * fps) : round(0.7 * fps)].min() > 1e-2 * loud.max()
+    assert loud[round(1.55 * fps)] > 10 * loud[round(1.4 * fps)]
+    beyond = Rendered(config).synthesise(notes, round(1.25 * fps), np.random.default_rng(0))
+    assert np.allclose(beyond[:fps], power[:fps], rtol=1e-3, atol=1e-9)
 
 
 def test_only_the_ear_is_new() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from music21 import converter, corpus
+from music21.common import getCorpusFilePath
 
 from sf_plugin.dataset.engrave_verovio import (
     KEYBOARD,
@@ -39,6 +40,7 @@ from sf_plugin.dataset.verovio_variety import (
 from sf_plugin.score.engraving import mei_text, new_toolkit, read_text
 
 DATA = Path(__file__).parent / "data"
+EVALUATED = Path(__file__).parents[1] / "docs" / "verovio-pieces.txt"
 
 
 def path_of(work: str) -> Path:
@@ -435,3 +437,9 @@ def test_the_corpus_holds_keyboard_works_and_chorales() -> None:
     assert all(path.is_file() for path in pieces.values())
     assert list(pieces)[: len(KEYBOARD)][0] == "bach__bwv846"
     assert len(set(pieces.values())) == len(pieces)
+
+
+def test_the_corpus_holds_the_pieces_that_are_evaluated() -> None:
+    files = [Path(getCorpusFilePath()) / line for line in EVALUATED.read_text().splitlines()]
+    assert [file for file in files if not file.is_file()] == []
+    assert len({file.with_suffix("") for file in files}) == len(files) == 20

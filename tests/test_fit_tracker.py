@@ -1,66 +1,86 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
+from sf_plugin.audio.spectrogram import Band, SpectrogramConfig
+from sf_plugin.evaluation.cases import Case
 from sf_plugin.evaluation.metrics import Truth
 from sf_plugin.score.layout import Layout, Measure, PageLayout, System
-from sf_plugin.tracking.document import DocumentCells
+from sf_plugin.score.model import Score
+from sf_plugin.tracking.document import DocumentOnsets
 from sf_plugin.tracking.tracker import TrackerConfig
 from sf_plugin.training.fit_tracker import (
+    CANDIDATES,
     Hearing,
     fit_confidence,
     fit_settings,
+    follow,
     goodness,
+    listen,
     logistic,
 )
+from sf_plugin.unet.config import UNetConfig
+from sf_plugin.unet.follower import UNetFollower
+from sf_plugin.unet.network import ScoreUNet
+from sf_plugin.unet.weights import save_weights
 
-FPS = 20
-CELLS, SPACING = 80, 8
-NOTES = CELLS // SPACING
-MEASURES = 5
+FPS = 40
+NOTES, MEASURES = 10, 5
+
+
+@dataclass
+class Piece:
+    """Gives one case."""
+
+    name: str
+    case: Case
+
+    def __call__(self) -> list[Case]:
+        return [self.case]
 
 
 def hearing(sharpness: float, seconds_a_note: float = 0.4, seed: int = 0) -> Hearing:
-    """A system of ten notes, two a measure, heard over noise."""
-    x = (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS
+    """A system of ten quarter notes, two a measure, heard over noise."""
+    x = (np.arange(NOTES, dtype=np.float32) + 0.1) / NOTES
     edges = np.linspace(0, 1, MEASURES + 1)
     measures = tuple(Measure(i + 1, edges[i], edges[i + 1]) for i in range(MEASURES))
     page = PageLayout(1, (System(0.4, 0.6, 0.0, 1.0, measures),))
-    onset = np.zeros(CELLS, np.float32)
-    onset[::SPACING] = 0.9
-    document = DocumentCells(
-        np.ones(CELLS, np.int32),
-        np.zeros(CELLS, np.int32),
+    document = DocumentOnsets(
+        np.ones(NOTES, np.int32),
+        np.zeros(NOTES, np.int64),
         x,
-        np.full(CELLS, 0.5, np.float32),
-        onset,
-        np.zeros(1, np.int64),
+        np.full(NOTES, 0.5, np.float32),
+        np.ones(NOTES, np.float32),
+        np.arange(NOTES) % 2 == 0,
     )
     frames = round(NOTES * seconds_a_note * FPS)
     time = np.arange(frames) / FPS
-    note = (time / seconds_a_note).astype(int)
-    logits = np.random.default_rng(seed).normal(0, 1, (frames, CELLS))
-    logits[np.arange(frames), note * SPACING] += sharpness
-    struck = np.arange(NOTES) * seconds_a_note
+    note = (time / seconds_a_note + 1e-6).astype(int)
+    logits = np.random.default_rng(seed).normal(0, 1, (frames, NOTES))
+    logits[np.arange(frames), note] += sharpness
     truth = Truth(
-        struck,
+        np.arange(NOTES) * seconds_a_note,
         np.ones(NOTES, np.int64),
         np.ones(NOTES, np.int64),
-        x[::SPACING].astype(float),
+        x.astype(float),
         np.arange(NOTES) // 2 + 1,
         {1: [0.5]},
         {(1, 1): [(m.left, m.number) for m in measures]},
     )
-    quiet = [False] * frames
     return Hearing(
         document,
         Layout((page,)),
         truth,
         logits.astype(np.float16),
         time.tolist(),
-        quiet,
-        [True] * frames,
+        [False] * frames,
+        [0.9 if f == 0 or note[f] != note[max(0, f - 2)] else 0.1 for f in range(frames)],
+        FPS,
     )
 
 
@@ -79,9 +99,48 @@ def test_clear_evidence_is_followed_and_noise_is_not() -> None:
     assert noise < clear - 0.1
 
 
+def test_every_candidate_is_a_setting_and_the_default_is_among_them() -> None:
+    for name, values in CANDIDATES.items():
+        assert getattr(TrackerConfig(), name) in values
+        for value in values:
+            assert goodness([hearing(6)], replace(TrackerConfig(), **{name: value}))[0] > 0
+
+
+def test_a_recording_is_heard_as_the_follower_hears_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    spectrogram = SpectrogramConfig(sample_rate=4000, lookahead=128, bands=(Band(512, 50, 70),))
+    config = UNetConfig(
+        channels=(2, 4, 4, 4, 4), groups=1, cells=8, audio_channels=8, audio_memory=4,
+        spectrogram=spectrogram,
+    )  # fmt: skip
+    net = ScoreUNet(config)
+    with torch.no_grad():
+        net.heard_pitches.bias.zero_()
+        net.block_i.query.weight.mul_(30)
+    weights = tmp_path / "tiny.safetensors"
+    save_weights(net, weights)
+    system = System(0.3, 0.6, 0.1, 0.9, (Measure(1, 0.1, 0.9),))
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (120, 90), np.uint8)
+    layout = Layout((PageLayout(1, (system,)),))
+    score = Score("one page", [image], layout)
+    sound = rng.normal(0, 0.1, 6000).astype(np.float32)
+    case = Case("noise", "noise", "clean", score, layout, hearing(0).truth, lambda: sound, 4000)
+    follower = UNetFollower(weights)
+    follower.prepare(score)
+    wanted = follower.feed(sound)
+    (heard,) = listen([Piece("noise", case)], weights)
+    assert (heard.fps, heard.layout) == (spectrogram.fps, layout)
+    positions, _ = follow(heard, TrackerConfig())
+    assert [p.time for p in positions] == [e.time for e in wanted]
+    assert len({e.x for e in wanted}) > 1
+    same = [p.x == e.x and p.state == e.state for p, e in zip(positions, wanted, strict=True)]
+    assert np.mean(same) > 0.95  # logits are kept in half precision
+
+
 def test_fitting_never_makes_it_worse_and_tells_how_sure_to_be() -> None:
     heard = [hearing(4, seed=1), hearing(4, 0.25, seed=2)]
-    poor = TrackerConfig(hold=0.85, glance=0.3)
+    poor = TrackerConfig(trust=0.3, glance=0.3)
     fitted = fit_settings(heard, poor)
     assert goodness(heard, fitted)[0] >= goodness(heard, poor)[0]
     sure = fit_confidence(heard, fitted)

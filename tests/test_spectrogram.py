@@ -11,9 +11,12 @@ from sf_plugin.audio.spectrogram import PAPER, Band, Floats, Spectrogram, Spectr
 
 RATE = 22050
 SMALL = SpectrogramConfig(
-    sample_rate=4000, lookahead=128, bands=(Band(512, 50, 80), Band(128, 60, 90, per_octave=6))
+    sample_rate=4000,
+    lookahead=128,
+    bands=(Band(512, 50, 80, fall=64), Band(128, 60, 90, per_octave=6)),
 )
 """Few samples a frame and two windows, so that many cuts cost little."""
+HOP = SMALL.sample_rate // SMALL.fps
 
 
 def music(seconds: float, rate: int, seed: int = 0) -> Floats:
@@ -38,12 +41,12 @@ def tone(frequency: float, amplitude: float, seconds: float = 1.0, rate: int = R
     return (amplitude * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 160, 200, 201, 4000, 40000])
+@pytest.mark.parametrize("chunk", [1, 7, 80, 100, 101, 4000, 40000])
 def test_frames_are_the_same_for_chunks_of_one_sample_to_ten_seconds(chunk: int) -> None:
     sound = music(10.0 if chunk > 1 else 2.0, SMALL.sample_rate)
     whole = Spectrogram(SMALL).feed(sound)
     cut = in_pieces(SMALL, sound, list(range(chunk, len(sound), chunk)))
-    assert len(whole) == (len(sound) - SMALL.lookahead) // 200 + 1
+    assert len(whole) == (len(sound) - SMALL.lookahead) // HOP + 1
     np.testing.assert_array_equal(cut, whole)
 
 
@@ -90,7 +93,7 @@ def test_a_frame_is_known_as_soon_as_its_time_is_heard() -> None:
 
 def test_time_does_not_drift_over_an_hour() -> None:
     spectrogram = Spectrogram(SpectrogramConfig())
-    frame = 3600 * 20
+    frame = 3600 * spectrogram.config.fps
     assert spectrogram.time(frame) == pytest.approx(3600 + 1024 / RATE, abs=1 / RATE)
 
 
@@ -114,14 +117,49 @@ def test_the_gain_forgets_a_loud_sound_in_its_half_life() -> None:
     config = SpectrogramConfig(level_half_life=1.0)
     spectrogram = Spectrogram(config)
     heard = spectrogram.compress(
-        np.concatenate([np.ones((1, config.bins)), np.full((40, config.bins), 1e-4)]).astype(
-            np.float32
-        )
+        np.concatenate(
+            [np.ones((1, config.bins)), np.full((2 * config.fps, config.bins), 1e-4)]
+        ).astype(np.float32)
     )
     magnitude = np.expm1(heard[:, 0]) / config.gain
     assert magnitude[0] == pytest.approx(1.0)
-    assert magnitude[20] == pytest.approx(0.02, rel=1e-3)
-    assert magnitude[40] == pytest.approx(0.04, rel=1e-3)
+    assert magnitude[config.fps] == pytest.approx(0.02, rel=1e-3)
+    assert magnitude[2 * config.fps] == pytest.approx(0.04, rel=1e-3)
+
+
+@given(st.integers(2, 4000), st.data())
+def test_a_window_rises_then_falls_and_a_sine_peaks_at_one(
+    window: int, data: st.DataObject
+) -> None:
+    fall = data.draw(st.integers(0, window))
+    weights = Band(window, 60, 61, fall=fall).weights()
+    assert len(weights) == window
+    assert weights.sum() == pytest.approx(2)
+    assert (weights >= 0).all()
+    top = window - (fall or window // 2)
+    assert (np.diff(weights[: top + 1]) >= 0).all()
+    assert (np.diff(weights[top:]) <= 0).all()
+
+
+@given(st.integers(1, 2000))
+def test_a_window_without_a_fall_of_its_own_is_hanns(half: int) -> None:
+    hann = np.hanning(2 * half + 1)[:-1]
+    weights = Band(2 * half, 60, 61).weights()
+    np.testing.assert_allclose(weights, hann / (hann.sum() / 2), atol=1e-12)
+    np.testing.assert_allclose(weights[1:], weights[:0:-1], atol=1e-12)
+
+
+def test_a_short_fall_hears_an_onset_earlier() -> None:
+    sound = np.concatenate([np.zeros(RATE, np.float32), tone(880, 0.5)])
+
+    def first_loud(fall: int) -> int:
+        config = SpectrogramConfig(fps=1000, lookahead=0, bands=(Band(2048, 69, 93, fall=fall),))
+        power = Spectrogram(config).power(sound).max(1)
+        return int(np.argmax(power > 0.1 * power[-1]))
+
+    falls = [first_loud(fall) for fall in (0, 512, 256, 128)]
+    assert falls == sorted(falls, reverse=True)
+    assert 1000 < falls[-1] < falls[0] - 15  # milliseconds
 
 
 def test_without_the_gain_the_level_stays() -> None:
@@ -153,8 +191,8 @@ def test_a_tone_is_strongest_in_the_filter_of_its_pitch(midi: int) -> None:
 
 @pytest.mark.parametrize("config", [SpectrogramConfig(), PAPER], ids=["ours", "paper"])
 def test_silence_gives_zeros(config: SpectrogramConfig) -> None:
-    frames = Spectrogram(config).feed(np.zeros(RATE, np.float32))
-    np.testing.assert_array_equal(frames, np.zeros((20, config.bins), np.float32))
+    frames = Spectrogram(config).feed(np.zeros(RATE + config.lookahead, np.float32))
+    np.testing.assert_array_equal(frames, np.zeros((config.fps + 1, config.bins), np.float32))
 
 
 def test_full_scale_and_clipped_sound_gives_finite_numbers() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from sf_plugin.dataset.performance import NOTE, ONSET, PEDAL, Performance
 from sf_plugin.dataset.templates import (
     KNOTS,
     PITCHES,
+    RELEASES,
     VELOCITIES,
     Templates,
     TemplatesError,
@@ -31,6 +33,7 @@ from sf_plugin.dataset.templates import (
 CONFIG = SpectrogramConfig()
 BINS = CONFIG.bins
 FPS = CONFIG.fps
+HANN = replace(CONFIG, bands=tuple(replace(band, fall=0) for band in CONFIG.bands))
 PIANO = "timgm-grand"
 
 
@@ -59,7 +62,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Templates:
     return Templates(path)
 
 
-def synthesised(templates: Templates, notes: np.ndarray, frames: int = 80) -> np.ndarray:
+def synthesised(templates: Templates, notes: np.ndarray, frames: int = 160) -> np.ndarray:
     return templates.synthesise(notes, frames, np.random.default_rng(0), vary=False)
 
 
@@ -71,15 +74,39 @@ def test_a_note_begins_when_it_is_struck_and_dies_when_it_is_damped(
     tiny: Templates, onset: float
 ) -> None:
     power = synthesised(tiny, played((onset, 1.0, 60, 76)))[:, bin_of(60)]
-    assert power.shape == (80,)
+    assert power.shape == (160,)
     first = int(np.ceil(onset * FPS - 0.25))
     assert not power[:first].any()
     assert power[first:].argmax() <= 1
-    inside = power[22:39]
+    inside = power[FPS + 2 : 2 * FPS - 1]
     np.testing.assert_allclose(10 * np.log10(inside[1:] / inside[:-1]), -1, atol=0.3)
     # both windows have heard the damper for half a second
-    assert 0 < power[50] < 1e-4 * power[39] or power[50] == 0
-    assert not power[70:].any()
+    assert power[int(2.5 * FPS)] < 1e-4 * power[2 * FPS - 1]
+    assert not power[int(3.5 * FPS) :].any()
+
+
+@pytest.mark.parametrize("config", [CONFIG, HANN], ids=["short fall", "hann"])
+@pytest.mark.parametrize("choice", [4, 8, 12])
+def test_a_released_note_fades_as_every_window_hears_it(
+    tmp_path: Path, config: SpectrogramConfig, choice: int
+) -> None:
+    levels = np.full((len(VELOCITIES), len(PITCHES), len(KNOTS), BINS), 170, np.uint8)
+    save_templates(
+        tmp_path / "organ.npz", {"organ": (levels, np.full(88, RELEASES[choice], np.float32))}
+    )
+    ours = synthesised(Templates(tmp_path / "organ.npz", config), played((-1.0, 2.0, 69, 76)), 100)
+    time = np.arange(3 * config.sample_rate) / config.sample_rate
+    amplitude = 10 ** (-RELEASES[choice] / 2 * np.maximum(time - 1, 0))
+    tone = (0.5 * amplitude * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+    heard = Spectrogram(config).power(tone)[:100]
+    bands = config.bands
+    for first, band in zip((0, len(bands[0].centres())), bands, strict=True):
+        bin_ = first + round(69 - band.lowest)
+        held = FPS - 4
+        ratio = ours[held:, bin_] / ours[held, bin_], heard[held:, bin_] / heard[held, bin_]
+        loud = ratio[1] > 1e-2
+        assert loud.sum() >= 5
+        np.testing.assert_allclose(10 * np.log10(ratio[0][loud] / ratio[1][loud]), 0, atol=2.5)
 
 
 note_rows = st.lists(
@@ -97,7 +124,7 @@ def test_notes_add_up_in_power(
 ) -> None:
     parts = [synthesised(tiny, played(*rows)) for rows in (some, others)]
     both = synthesised(tiny, played(*some, *others))
-    assert both.shape == (80, BINS)
+    assert both.shape == (160, BINS)
     assert (both >= 0).all()
     np.testing.assert_allclose(both, parts[0] + parts[1], rtol=1e-4, atol=1e-9)
 
@@ -183,7 +210,7 @@ def test_synthesis_is_close_to_rendered_sound(
     path = tmp_path / "templates.npz"
     measure(path, [PIANO], progress=lambda what, done, total: heard.append((done, total)))
     assert heard == [(0, 1), (1, 1)]
-    power, rendered = both_ways(Templates(path), performance(0), PIANO, PIANO, 190)
+    power, rendered = both_ways(Templates(path), performance(0), PIANO, PIANO, 380)
     close = closeness(power, rendered)
     assert close.mean_db < 2.0
     assert close.most_db < 7.0
@@ -240,7 +267,7 @@ def test_a_smear_is_what_the_room_does_to_sound() -> None:
 
 def test_augmented_power_stays_power_and_music(tiny: Templates) -> None:
     notes = played((1.5, 1.0, 60, 100), (2.5, 1.0, 67, 100))
-    power = tiny.synthesise(notes, 100, np.random.default_rng(0), vary=False)
+    power = tiny.synthesise(notes, 5 * FPS, np.random.default_rng(0), vary=False)
     kept = power.copy()
     rises = 0
     for seed in range(12):
@@ -251,6 +278,6 @@ def test_augmented_power_stays_power_and_music(tiny: Templates) -> None:
         assert np.isfinite(spoilt).all()
         assert (spoilt > 0).mean() > 0.99
         features = Spectrogram(CONFIG).compress(spoilt)
-        rises += features[30:34, bin_of(60)].mean() > features[10:28, bin_of(60)].mean()
+        rises += features[60:68, bin_of(60)].mean() > features[20:56, bin_of(60)].mean()
     assert rises == 12
     np.testing.assert_array_equal(power, kept)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from sf_plugin.positions import Estimate
-from sf_plugin.score.layout import PageLayout, System
-from sf_plugin.tracking.document import DocumentCells
-from sf_plugin.tracking.tracker import Tracker
+from sf_plugin.score.layout import Measure, PageLayout, System
+from sf_plugin.tracking.document import DocumentOnsets
+from sf_plugin.tracking.tracker import LONGEST, STEPS, STRIKE, Tracker, TrackerConfig
 
-FPS = 20
-WIDTH = 60
-"""Cells a system."""
-FIRST_NOTE, SPACING = 8, 4
-NOTES = (WIDTH - FIRST_NOTE) // SPACING
+FPS = 40
+NOTES = 16
+"""Onsets a system."""
+EQUAL = (0.5,)
+UNEQUAL = (1.0, 0.5, 0.5, 0.25, 0.25, 1.5, 2 / 3, 1 / 3)
+"""Quarter notes of the onsets, over and over."""
 
 
 @dataclass(frozen=True)
@@ -29,49 +30,43 @@ class Page:
     layout: PageLayout
     x: np.ndarray
     system: np.ndarray
-    onset: np.ndarray
+    beats: np.ndarray
 
 
-def make_page(number: int, systems: int) -> Page:
-    """Equal systems with a note every four cells after a clef's width."""
+def make_page(number: int, systems: int, beats: Sequence[float]) -> Page:
+    """Equal systems with notes at equal distances after a clef's width."""
     height = 0.8 / systems
     boxes = [System(0.1 + i * height, 0.1 + (i + 0.6) * height, 0.1, 0.9) for i in range(systems)]
-    onset = np.full(WIDTH, 0.01, np.float32)
-    onset[FIRST_NOTE::SPACING] = 0.9
     return Page(
         PageLayout(number, tuple(boxes)),
-        np.tile(0.1 + 0.8 * (np.arange(WIDTH, dtype=np.float32) + 0.5) / WIDTH, systems),
-        np.repeat(np.arange(systems, dtype=np.int32), WIDTH),
-        np.tile(onset, systems),
+        np.tile(np.linspace(0.2, 0.88, NOTES, dtype=np.float32), systems),
+        np.repeat(np.arange(systems), NOTES),
+        np.resize(np.array(beats, np.float32), systems * NOTES),
     )
 
 
-def make_document(pages: int = 2, systems: int = 3) -> DocumentCells:
-    return DocumentCells.of_pages([make_page(page, systems) for page in range(1, pages + 1)])
+def make_document(
+    pages: int = 2, systems: int = 3, beats: Sequence[float] = EQUAL
+) -> DocumentOnsets:
+    return DocumentOnsets.of_pages([make_page(n, systems, beats) for n in range(1, pages + 1)])
 
 
-def note_cell(note: int) -> int:
-    """The cell of a note counted through the whole document."""
-    return note // NOTES * WIDTH + FIRST_NOTE + note % NOTES * SPACING
-
-
-def notes_in(document: DocumentCells) -> int:
-    return len(document) // WIDTH * NOTES
-
-
-def logits_at(document: DocumentCells, note: int, rng: np.random.Generator) -> np.ndarray:
-    """A belief in one note over noise, with a rival somewhere else."""
+def logits_at(document: DocumentOnsets, note: int, rng: np.random.Generator) -> np.ndarray:
+    """A belief in one note and a little in its neighbours over noise, with a rival elsewhere."""
     logits = rng.normal(0, 1, len(document)).astype(np.float32)
-    away = np.arange(len(document)) - note_cell(note)
-    logits += 9 * np.exp(-0.5 * (away / 1.5) ** 2).astype(np.float32)
-    logits[rng.integers(len(document))] += 5
+    away = np.arange(len(document)) - note
+    logits += 9 * np.exp(-0.5 * (away / 0.8) ** 2).astype(np.float32)
+    logits[(note + rng.integers(3, len(document) - 3)) % len(document)] += 5
     return logits
 
 
-def played(notes: range | list[int], seconds_a_note: float) -> list[int]:
-    """The note that sounds in every frame."""
-    frames = round(len(notes) * seconds_a_note * FPS)
-    return [notes[int(frame / FPS / seconds_a_note)] for frame in range(frames)]
+def played(
+    document: DocumentOnsets, notes: range | list[int], tempo: float | Sequence[float] = 1.5
+) -> list[int]:
+    """The note that sounds in every frame, at quarter notes a second, of each note if several."""
+    times = np.cumsum(document.beats[list(notes)] / np.array(tempo))
+    frames = np.arange(int(times[-1] * FPS + 1e-3)) / FPS + 1e-6
+    return [notes[n] for n in np.searchsorted(times, frames, side="right")]
 
 
 def follow(
@@ -80,95 +75,126 @@ def follow(
     """Estimates for the notes that sound; None is silence."""
     rng = np.random.default_rng(seed)
     document, out = tracker.document, []
+    since = 0
     for n, note in enumerate(frames):
+        since = since + 1 if n and note == frames[n - 1] else 0
         if note is None:
             logits = rng.normal(0, 1, len(document)).astype(np.float32)
         else:
             logits = logits_at(document, note, rng)
-        out.append(tracker.step(logits, start + n / FPS, quiet=note is None))
+        struck = 0.9 if note is not None and since < STRIKE * FPS else 0.05
+        out.append(tracker.step(logits, start + n / FPS, quiet=note is None, struck=struck))
     return out
 
 
-def is_near(estimate: Estimate, document: DocumentCells, note: int, notes: int = 2) -> bool:
-    """On the right system, and within a few notes."""
-    cell = note_cell(note)
-    step = 0.8 / WIDTH * SPACING
-    return (
-        estimate.page == document.page[cell]
-        and abs(estimate.y - document.y[cell]) < 0.01
-        and abs(estimate.x - document.x[cell]) < (notes + 0.5) * step
-    )
+def near(estimates: Sequence[Estimate], document: DocumentOnsets, notes: Sequence[int]) -> list:
+    """Of each whether it is on the right system, and within a note."""
+    step = 0.68 / (NOTES - 1)
+    return [
+        e.page == document.page[note]
+        and abs(e.y - document.y[note]) < 0.01
+        and abs(e.x - document.x[note]) < 1.5 * step
+        for e, note in zip(estimates, notes, strict=True)
+    ]
 
 
-@pytest.mark.parametrize("seconds_a_note", [0.15, 0.25, 0.5, 1.0])
-def test_a_performance_is_followed_over_systems_and_pages(seconds_a_note: float) -> None:
-    document = make_document(pages=3, systems=2)
-    frames = played(range(notes_in(document)), seconds_a_note)
-    estimates = follow(Tracker(document, FPS), [*[None] * 10, *frames])[10:]
-    right = [is_near(e, document, note) for e, note in zip(estimates, frames, strict=True)]
-    assert np.mean(right[FPS:]) > 0.98
+@pytest.mark.parametrize("beats", [EQUAL, UNEQUAL], ids=["equal", "unequal"])
+@pytest.mark.parametrize("tempo", [0.5, 1.0, 2.0, 3.5])
+def test_a_performance_is_followed_over_systems_and_pages(
+    tempo: float, beats: Sequence[float]
+) -> None:
+    document = make_document(pages=3, systems=2, beats=beats)
+    frames = played(document, range(len(document)), tempo)
+    estimates = follow(Tracker(document, FPS), [*[None] * 20, *frames])[20:]
+    assert np.mean(near(estimates, document, frames)[FPS:]) > 0.99
     assert np.mean([e.state == "tracking" for e in estimates[FPS:]]) > 0.98
     assert {e.page for e in estimates} == {1, 2, 3}
-    pages = [e.page for e in estimates[FPS:]]
-    assert pages == sorted(pages)
+    pages = np.array([e.page for e in estimates[FPS:]])
+    assert np.mean(pages != np.maximum.accumulate(pages)) < 0.01
+
+
+def test_the_page_says_how_long_a_note_lasts() -> None:
+    document = make_document(pages=1, systems=1, beats=(1.0, 1.0, 1.0, 4.0, 0.25, 0.25))
+    tracker = Tracker(document, FPS)
+    frames = played(document, range(9), 1.5)
+    follow(tracker, frames[: frames.index(4)])
+    flat = np.zeros(len(document), np.float32)
+    likely = []
+    for n in range(round(1.25 / 1.5 * FPS)):  # the two short ones and two of a quarter note
+        tracker.step(flat, 9 + n / FPS, struck=0.0)
+        likely.append(int(np.argmax(tracker.belief())))
+    assert likely == sorted(likely)
+    assert likely[0] == 3 or likely[0] == 4
+    assert likely[-1] in (6, 7)
+    held = follow(Tracker(document, FPS), frames[: frames.index(4)])
+    assert near(held[-1:], document, [3]) == [True]
 
 
 def test_a_changing_tempo_is_followed() -> None:
-    document = make_document()
-    frames: list[int] = []
-    for note in range(notes_in(document)):
-        frames += [note] * round(FPS * (0.15 if note % 30 < 15 else 0.6))
+    document = make_document(beats=UNEQUAL)
+    tempo = [2.4 if note % 24 < 12 else 0.8 for note in range(len(document))]
+    frames = played(document, range(len(document)), tempo)
     estimates = follow(Tracker(document, FPS), frames)
-    right = [is_near(e, document, note) for e, note in zip(estimates, frames, strict=True)]
-    assert np.mean(right[FPS:]) > 0.95
+    assert np.mean(near(estimates, document, frames)[FPS:]) > 0.98
 
 
 def test_a_performance_that_begins_in_the_middle_is_found() -> None:
     document = make_document(pages=3)
-    frames = played(range(70, 110), 0.3)
+    frames = played(document, range(70, 110))
     estimates = follow(Tracker(document, FPS), frames)
-    right = [is_near(e, document, note) for e, note in zip(estimates, frames, strict=True)]
-    assert all(right[2 * FPS :])
+    assert all(near(estimates, document, frames)[2 * FPS :])
 
 
-@pytest.mark.parametrize(("leave", "land"), [(30, 90), (95, 12), (20, 24 + NOTES)])
+@pytest.mark.parametrize(("leave", "land"), [(30, 90), (95, 12), (20, 24 + NOTES), (144, 0)])
 def test_a_jump_is_found_within_two_seconds(leave: int, land: int) -> None:
-    document = make_document(pages=3)
-    before, after = played(range(leave), 0.3), played(range(land, land + 20), 0.3)
+    document = make_document(pages=3, beats=UNEQUAL)
+    before = played(document, range(leave))
+    after = played(document, range(land, land + 20))
     estimates = follow(Tracker(document, FPS), before + after)
-    landed = [
-        is_near(e, document, note) for e, note in zip(estimates[len(before) :], after, strict=True)
-    ]
-    assert is_near(estimates[len(before) - 1], document, leave - 1)
-    assert all(landed[2 * FPS :])
+    assert all(near(estimates[len(before) - 5 : len(before)], document, before[-5:]))
+    assert all(near(estimates[len(before) :], document, after)[2 * FPS :])
     assert estimates[-1].state == "tracking"
 
 
 def test_hearing_nothing_known_makes_unsure_then_lost_then_found_again() -> None:
     document = make_document(pages=3)
     tracker = Tracker(document, FPS)
-    before = follow(tracker, played(range(30), 0.3))
+    before = follow(tracker, played(document, range(30)))
     flat = np.zeros(len(document), np.float32)
-    doubt = [tracker.step(flat, 9 + n / FPS) for n in range(20 * FPS)]
+    doubt = [tracker.step(flat, 10 + n / FPS, struck=0.3) for n in range(30 * FPS)]
     states = [e.state for e in doubt]
     assert before[-1].state == "tracking"
     assert "unsure" in states[: states.index("lost")]
     assert states[-1] == "lost"
     assert max(e.confidence for e in doubt if e.state == "lost") < 0.5
-    frames = played(range(100, 115), 0.3)
-    estimates = follow(tracker, frames, start=29)
-    right = [is_near(e, document, note) for e, note in zip(estimates, frames, strict=True)]
-    assert all(right[2 * FPS :])
+    frames = played(document, range(100, 115))
+    estimates = follow(tracker, frames, start=40)
+    assert all(near(estimates, document, frames)[2 * FPS :])
     assert estimates[-1].state == "tracking"
+
+
+def test_who_is_lost_looks_everywhere() -> None:
+    document = make_document(pages=3)
+    frames = played(document, range(20, 30))
+    found = []
+    for search in (2e-5, 0.02, 0.5):
+        tracker = Tracker(document, FPS, TrackerConfig(search=search, glance=0.0))
+        follow(tracker, played(document, range(30)))
+        flat = np.zeros(len(document), np.float32)
+        for n in range(60 * FPS):
+            estimate = tracker.step(flat, 10 + n / FPS, struck=0.0)
+        assert estimate.state == "lost"
+        found.append(near(follow(tracker, frames, start=70), document, frames).index(True))
+    assert found[0] > found[1] > found[2]
 
 
 def test_noise_is_not_taken_for_music() -> None:
     document = make_document(pages=8)
     tracker = Tracker(document, FPS)
-    follow(tracker, played(range(30), 0.3))
+    follow(tracker, played(document, range(30)))
     rng = np.random.default_rng(3)
     noise = rng.normal(0, 1, (30 * FPS, len(document))).astype(np.float32)
-    estimates = [tracker.step(logits, 9 + n / FPS) for n, logits in enumerate(noise)]
+    estimates = [tracker.step(logits, 10 + n / FPS) for n, logits in enumerate(noise)]
     assert np.mean([e.state == "tracking" for e in estimates[5 * FPS :]]) < 0.1
 
 
@@ -178,44 +204,64 @@ def test_silence_at_the_start_is_waiting() -> None:
     silence = follow(tracker, [None] * (30 * FPS))
     assert {e.state for e in silence} == {"waiting"}
     assert {e.confidence for e in silence} == {0.0}
-    assert is_near(silence[-1], document, 0, 0)
-    frames = played(range(20), 0.3)
+    assert near(silence[-1:], document, [0]) == [True]
+    frames = played(document, range(20))
     estimates = follow(tracker, frames, start=30)
     assert estimates[-1].state == "tracking"
-    assert is_near(estimates[-1], document, frames[-1])
+    assert near(estimates, document, frames)[-1]
+
+
+def test_what_sounds_before_a_note_is_struck_is_waiting() -> None:
+    document = make_document()
+    tracker = Tracker(document, FPS)
+    rng = np.random.default_rng(0)
+    before = tracker.belief()
+    for n in range(5 * FPS):
+        estimate = tracker.step(logits_at(document, 40, rng), n / FPS, struck=0.4)
+        assert (estimate.state, estimate.confidence) == ("waiting", 0.0)
+    assert (tracker.belief() == before).all()
+    assert tracker.step(logits_at(document, 40, rng), 5.0, struck=0.6).confidence > 0
 
 
 def test_a_pause_inside_the_piece_does_not_end_it() -> None:
     document = make_document()
     tracker = Tracker(document, FPS)
-    follow(tracker, played(range(20), 0.3))
-    pause = follow(tracker, [None] * (6 * FPS), start=6)
+    follow(tracker, played(document, range(20)))
+    pause = follow(tracker, [None] * (6 * FPS), start=7)
     assert "ended" not in {e.state for e in pause}
+    frames = played(document, range(20, 30))
+    assert all(near(follow(tracker, frames, start=13), document, frames)[FPS:])
 
 
 def test_silence_after_the_last_note_is_the_end() -> None:
     document = make_document()
     tracker = Tracker(document, FPS)
-    frames = played(range(notes_in(document)), 0.3)
+    frames = played(document, range(len(document)))
     last = follow(tracker, frames)[-1]
     assert last.state == "tracking"
     silence = follow(tracker, [None] * (6 * FPS), start=len(frames) / FPS)
     assert silence[-1].state == "ended"
-    again = follow(tracker, played(range(20), 0.3), start=len(frames) / FPS + 6)
-    assert again[-1].state == "tracking"
+    again = played(document, range(20))
+    estimates = follow(tracker, again, start=len(frames) / FPS + 6)
+    assert estimates[-1].state == "tracking"
+    assert all(near(estimates, document, again)[2 * FPS :])
+
+
+BEATS = st.floats(2.0**-10, 2.0**10, width=32) | st.sampled_from([0.0, 1e-30, 1e30])
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    notes=st.lists(st.integers(0, 2 * 3 * NOTES - 1), max_size=25),
+    beats=st.lists(BEATS, min_size=1, max_size=9),
+    notes=st.lists(st.none() | st.integers(0, 2 * 3 * NOTES - 1), max_size=25),
     goto=st.none() | st.tuples(st.integers(1, 2), st.floats(0, 1), st.floats(0, 1)),
 )
 def test_the_belief_is_a_probability(
-    notes: list[int], goto: tuple[int, float, float] | None
+    beats: list[float], notes: list[int | None], goto: tuple[int, float, float] | None
 ) -> None:
-    document = make_document()
+    document = make_document(beats=beats)
     tracker = Tracker(document, FPS)
-    follow(tracker, list(notes))
+    follow(tracker, notes)
     if goto is not None:
         tracker.goto(*goto)
     belief = tracker.belief()
@@ -228,40 +274,42 @@ def test_the_belief_is_a_probability(
 @given(
     arrays.arrays(
         np.float32,
-        (4, 60),
+        (6, NOTES),
         elements=st.floats(-1e6, 1e6, width=32),
         fill=st.sampled_from([np.float32(0), np.float32(-50), np.float32(1e6)]),
     ),
-    st.lists(st.booleans(), min_size=4, max_size=4),
+    st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=6, max_size=6),
+    st.lists(BEATS, min_size=1, max_size=NOTES),
 )
-def test_any_finite_logits_give_an_estimate(logits: np.ndarray, quiet: list[bool]) -> None:
-    document = make_document(pages=1, systems=1)
+def test_any_finite_logits_give_an_estimate(
+    logits: np.ndarray, heard: list[tuple[bool, float]], beats: list[float]
+) -> None:
+    document = make_document(pages=1, systems=1, beats=beats)
     tracker = Tracker(document, FPS)
-    for n in range(4):
-        estimate = tracker.step(logits[n], n / FPS, quiet=quiet[n])
-        assert estimate.time == n / FPS
+    for n, (quiet, struck) in enumerate(heard):
+        estimate = tracker.step(logits[n], n / FPS, quiet=quiet, struck=struck)
+        assert estimate.time == round(n / FPS, 4)
         assert estimate.page == 1
         assert 0 <= estimate.x <= 1
         assert 0 <= estimate.y <= 1
         assert 0 <= estimate.confidence <= 1
-        assert np.isfinite(tracker.belief()).all()
+        assert (tracker.belief() >= 0).all()
+        assert tracker.belief().sum() == pytest.approx(1, abs=1e-4)
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12), min_size=1, max_size=4)
-)
-def test_systems_of_any_length_and_content_can_be_followed(onsets: list[list[float]]) -> None:
-    height = 0.9 / len(onsets)
-    boxes = [System(i * height, (i + 0.5) * height, 0.1, 0.9) for i in range(len(onsets))]
-    system = np.concatenate([np.full(len(o), i, np.int32) for i, o in enumerate(onsets)])
+@given(st.lists(st.lists(BEATS, min_size=1, max_size=12), min_size=1, max_size=4))
+def test_systems_of_any_length_and_content_can_be_followed(beats: list[list[float]]) -> None:
+    height = 0.9 / len(beats)
+    boxes = [System(i * height, (i + 0.5) * height, 0.1, 0.9) for i in range(len(beats))]
+    system = np.concatenate([np.full(len(row), i) for i, row in enumerate(beats)])
     page = Page(
         PageLayout(1, tuple(boxes)),
         np.linspace(0.1, 0.9, len(system), dtype=np.float32),
         system,
-        np.concatenate([np.array(o, np.float32) for o in onsets]),
+        np.concatenate([np.array(row, np.float32) for row in beats]),
     )
-    document = DocumentCells.of_pages([page])
+    document = DocumentOnsets.of_pages([page])
     tracker = Tracker(document, FPS)
     rng = np.random.default_rng(0)
     for n in range(5):
@@ -270,10 +318,111 @@ def test_systems_of_any_length_and_content_can_be_followed(onsets: list[list[flo
     assert tracker.belief().sum() == pytest.approx(1, abs=1e-4)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    beats=st.lists(BEATS, min_size=1, max_size=30),
+    jump=st.floats(0, 1),
+    fps=st.sampled_from([1, 10, 20, 40, 100]),
+    seed=st.integers(0, 1000),
+)
+def test_motion_keeps_the_mass(beats: list[float], jump: float, fps: int, seed: int) -> None:
+    document = make_document(pages=1, systems=2, beats=beats)
+    tracker = Tracker(document, fps)
+    places = len(tracker.onset_of)
+    assert places == np.clip(np.round(document.beats * STEPS), 1, LONGEST).sum()
+    shape = (len(tracker.config.tempi), places)
+    belief = np.random.default_rng(seed).random(shape, np.float32) ** 8
+    belief /= belief.sum()
+    for _ in range(5):
+        belief = tracker.move(belief, jump)
+        assert (belief >= 0).all()
+        assert belief.sum() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("fps", [20, 40])
+def test_motion_is_as_fast_as_the_tempo_says(fps: int) -> None:
+    document = make_document(pages=4, beats=(1.0,))
+    config = TrackerConfig(change=0.0)
+    tracker = Tracker(document, fps, config)
+    belief = np.zeros((len(config.tempi), len(tracker.onset_of)), np.float32)
+    belief[:, 0] = 1 / len(belief)
+    for _ in range(4 * fps):
+        belief = tracker.move(belief, 0.0)
+    quarters = belief @ np.arange(belief.shape[1]) / belief.sum(1) / STEPS
+    np.testing.assert_allclose(quarters, 4 * np.array(config.tempi), rtol=1e-3)
+    np.testing.assert_allclose(belief.sum(1), 1 / len(belief), rtol=1e-4)
+
+
+def test_the_tempo_changes_as_often_a_second_at_any_frame_rate() -> None:
+    document = make_document(pages=4)
+    kept = []
+    for fps in (20, 40, 80):
+        tracker = Tracker(document, fps)
+        belief = np.zeros((len(tracker.config.tempi), len(tracker.onset_of)), np.float32)
+        belief[5, 0] = 1
+        for _ in range(fps):
+            belief = tracker.move(belief, 0.0)
+        kept.append(belief[5].sum())
+    assert kept == pytest.approx([np.exp(-tracker.config.change)] * 3, abs=0.05)
+
+
+def test_a_jump_lands_where_notes_begin_at_any_tempo() -> None:
+    tracker = Tracker(make_document(beats=UNEQUAL), FPS)
+    belief = np.zeros((len(tracker.config.tempi), len(tracker.onset_of)), np.float32)
+    belief[3, 100] = 1
+    landed = tracker.move(belief, 1.0)
+    assert (np.flatnonzero(landed.sum(0)) == tracker.first_place).all()
+    np.testing.assert_allclose(landed.sum(1), 1 / len(landed), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("seconds", "rests"), [(0.2, 0), (0.6, 1), (5.0, 1)])
+def test_a_jump_is_likelier_after_a_silence(seconds: float, rests: int) -> None:
+    document = make_document(pages=3)
+    elsewhere = slice(100, None)
+    mass = {}
+    for pause_jump in (0.0, 0.01, 0.1):
+        config = replace(TrackerConfig(), pause_jump=pause_jump, trust=0.0, accent=0.0)
+        tracker = Tracker(document, FPS, config)
+        follow(tracker, played(document, range(30)))
+        tracker.goto(1, *(float(v[20]) for v in (document.x, document.y)))
+        flat = np.zeros(len(document), np.float32)
+        silence = round(seconds * FPS)
+        for n in range(silence):
+            tracker.step(flat, 10 + n / FPS, quiet=True, struck=0.0)
+        before = tracker.belief()[elsewhere].sum()
+        tracker.step(flat, 10 + silence / FPS)
+        mass[pause_jump] = tracker.belief()[elsewhere].sum() - before
+        before = tracker.belief()[elsewhere].sum()
+        tracker.step(flat, 10 + (silence + 1) / FPS)
+        assert tracker.belief()[elsewhere].sum() - before < 1e-4
+    share = rests * tracker.of_onsets(tracker._leap)[elsewhere].sum()
+    assert mass[0.0] < 1e-4
+    assert mass[0.01] == pytest.approx(0.01 * share, rel=0.1, abs=1e-4)
+    assert mass[0.1] == pytest.approx(0.1 * share, rel=0.1, abs=1e-4)
+
+
+def test_evidence_grows_with_trust_and_with_a_strike() -> None:
+    document = make_document(pages=1, systems=1)
+    heard = np.array([0.9, *[0.1 / (NOTES - 1)] * (NOTES - 1)], np.float32)
+
+    def odds(fps: int, struck: float) -> float:
+        seen = Tracker(document, fps, TrackerConfig(trust=1.0, accent=0.3, doubt=1e-4)).evidence(
+            heard, struck
+        )
+        return float(np.log(seen[0] / seen[1]))
+
+    whole = np.log((0.9 + 1e-4) / (0.1 / (NOTES - 1) + 1e-4))
+    for fps in (20, 40, 80):
+        assert fps * odds(fps, 0.0) == pytest.approx(whole, rel=1e-3)  # in a second
+        strike = STRIKE * fps * (odds(fps, 1.0) - odds(fps, 0.0))
+        assert strike == pytest.approx(0.3 * whole, rel=1e-3)  # in a strike
+
+
 def test_a_reset_tracker_gives_the_same_answers() -> None:
     document = make_document()
     tracker = Tracker(document, FPS)
-    frames: list[int | None] = [None] * 5 + [*played(range(20), 0.3)] + [*played([70, 71], 0.5)]
+    frames: list[int | None] = [None] * 5
+    frames += played(document, range(20)) + played(document, [70, 71])
     first = follow(tracker, frames)
     tracker.goto(2, 0.5, 0.5)
     tracker.reset()
@@ -283,9 +432,9 @@ def test_a_reset_tracker_gives_the_same_answers() -> None:
 
 def test_the_past_does_not_depend_on_the_future() -> None:
     document = make_document()
-    common = played(range(20), 0.3)
-    one = follow(Tracker(document, FPS), common + played(range(20, 30), 0.3))
-    other = follow(Tracker(document, FPS), common + played(range(60, 70), 0.3))
+    common = played(document, range(20))
+    one = follow(Tracker(document, FPS), common + played(document, range(20, 30)))
+    other = follow(Tracker(document, FPS), common + played(document, range(60, 70)))
     assert one[: len(common)] == other[: len(common)]
     assert one != other
 
@@ -293,50 +442,63 @@ def test_the_past_does_not_depend_on_the_future() -> None:
 def test_goto_is_believed_until_the_music_says_otherwise() -> None:
     document = make_document(pages=3)
     tracker = Tracker(document, FPS)
-    follow(tracker, played(range(10), 0.3))
+    follow(tracker, played(document, range(10)))
     note = 5 * NOTES + 6
-    cell = note_cell(note)
-    tracker.goto(int(document.page[cell]), float(document.x[cell]), float(document.y[cell]))
-    near = slice(cell - 4 * SPACING, cell + 4 * SPACING + 1)
-    assert tracker.belief()[near].sum() > 0.95
+    tracker.goto(int(document.page[note]), float(document.x[note]), float(document.y[note]))
+    assert tracker.belief()[note - 4 : note + 5].sum() > 0.95
     flat = np.zeros(len(document), np.float32)
-    assert is_near(tracker.step(flat, 3.0), document, note)
-    estimates = follow(tracker, played(range(note, note + 5), 0.3), start=3.05)
-    assert is_near(estimates[-1], document, note + 4)
+    assert near([tracker.step(flat, 4.0)], document, [note]) == [True]
+    frames = played(document, range(note, note + 5))
+    assert near(follow(tracker, frames, start=4 + 1 / FPS), document, frames)[-1]
+    frames = played(document, range(12))
+    assert near(follow(tracker, frames, start=8.0), document, frames)[-1]
 
 
 @pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (1.0, 1.0), (0.5, 0.99), (-3.0, 7.0)])
 def test_goto_beside_the_music_goes_to_the_nearest(x: float, y: float) -> None:
     document = make_document(pages=2, systems=2)
     tracker = Tracker(document, FPS)
-    follow(tracker, played(range(10), 0.3))
+    follow(tracker, played(document, range(10)))
     tracker.goto(2, x, y)
-    estimate = tracker.step(np.zeros(len(document), np.float32), 3.0)
+    estimate = tracker.step(np.zeros(len(document), np.float32), 4.0)
     assert estimate.page == 2
     assert (estimate.y < 0.5) == (y < 0.5)
 
 
 def test_memory_does_not_grow() -> None:
-    tracker = Tracker(make_document(pages=1), FPS)
-    follow(tracker, played(range(20), 0.3))
+    document = make_document(pages=1)
+    tracker = Tracker(document, FPS)
+    follow(tracker, played(document, range(20)))
     size = len(pickle.dumps(tracker))
-    follow(tracker, played(range(30), 1.0), start=6)
+    follow(tracker, played(document, range(30), 0.5), start=7)
     assert len(pickle.dumps(tracker)) <= size + 100
 
 
 def test_the_document_is_in_reading_order() -> None:
-    document = make_document(pages=2, systems=3)
-    assert len(document) == 6 * WIDTH
-    assert document.page.tolist() == [1] * 3 * WIDTH + [2] * 3 * WIDTH
-    assert document.system.tolist() == np.repeat(np.arange(6), WIDTH).tolist()
-    assert document.starts.tolist() == [WIDTH * i for i in range(6)]
+    document = make_document(pages=2, systems=3, beats=UNEQUAL)
+    assert len(document) == 6 * NOTES
+    assert document.page.tolist() == [1] * 3 * NOTES + [2] * 3 * NOTES
+    assert document.system.tolist() == np.repeat(np.arange(6), NOTES).tolist()
+    assert document.beats[:8].tolist() == pytest.approx(list(UNEQUAL))
     assert document.y[0] == pytest.approx(0.1 + 0.3 * 0.8 / 3)
 
 
-def test_the_nearest_cell_is_on_the_page_then_the_system_then_the_place() -> None:
+def test_the_nearest_onset_is_on_the_page_then_the_system_then_the_place() -> None:
     document = make_document(pages=2, systems=2)
-    for cell in (0, 59, 61, 130, len(document) - 1):
-        place = float(document.x[cell]), float(document.y[cell])
-        assert document.nearest(int(document.page[cell]), *place) == cell
-    assert document.nearest(2, 0.0, 0.0) == 2 * WIDTH
+    for note in (0, NOTES - 1, NOTES, 2 * NOTES + 3, len(document) - 1):
+        place = float(document.x[note]), float(document.y[note])
+        assert document.nearest(int(document.page[note]), *place) == note
+    assert document.nearest(2, 0.0, 0.0) == 2 * NOTES
     assert document.nearest(9, 1.0, 1.0) == len(document) - 1
+
+
+def test_the_first_onset_after_each_bar_line_opens_a_measure() -> None:
+    measures = (Measure(1, 0.0, 0.35), Measure(2, 0.35, 0.5), Measure(3, 0.5, 0.9))
+    systems = tuple(System(0.1 + 0.5 * i, 0.3 + 0.5 * i, 0.0, 1.0, measures) for i in range(2))
+    x = np.array([0.1, 0.2, 0.34, 0.36, 0.4, 0.7, 0.8, 0.55, 0.6], np.float32)
+    system = np.array([0] * 7 + [1] * 2)
+    page = Page(PageLayout(1, systems), x, system, np.ones(9, np.float32))
+    document = DocumentOnsets.of_pages([page])
+    assert np.flatnonzero(document.opens).tolist() == [0, 3, 5, 7]
+    bare = Page(PageLayout(1, (System(0.1, 0.3, 0.0, 1.0),)), x, 0 * system, np.ones(9, np.float32))
+    assert np.flatnonzero(DocumentOnsets.of_pages([bare]).opens).tolist() == [0]

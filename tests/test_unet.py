@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
@@ -11,10 +13,19 @@ from torch import Tensor
 
 from sf_plugin.audio.spectrogram import Band, SpectrogramConfig
 from sf_plugin.score.layout import PageLayout, System
-from sf_plugin.unet.audio_encoder import audio_encoder
+from sf_plugin.unet.audio_encoder import audio_encoder, audio_stream
 from sf_plugin.unet.config import BLOCKS, CUNET, DEFAULT, UNetConfig
-from sf_plugin.unet.network import Cells, ScoreUNet, SystemRows
-from sf_plugin.unet.pages import PageEncoder, document_layout, system_rows
+from sf_plugin.unet.network import HEARD, PITCHES, Onsets, ScoreUNet, SystemRows, earlier, unit
+from sf_plugin.unet.pages import (
+    APART,
+    NOTE,
+    PageEncoder,
+    document_layout,
+    find_onsets,
+    find_staves,
+    strip_places,
+    system_rows,
+)
 
 torch.set_num_threads(1)
 
@@ -227,45 +238,243 @@ def test_the_state_does_not_grow() -> None:
         assert len(sizes) == 1
 
 
-def random_strip(net: ScoreUNet, cells: int, seed: int) -> Cells:
-    strip = torch.randn(cells, net.config.cells, generator=torch.Generator().manual_seed(seed))
-    return net.read_strip(strip)
+@pytest.mark.parametrize("kind", ENCODERS)
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    bins=st.integers(5, 24),
+    width=st.sampled_from([4, 9]),
+    memory=st.sampled_from([3, 6]),
+    count=st.integers(1, 70),
+)
+def test_hearing_frame_by_frame_gives_what_the_encoder_gives(
+    kind: str, seed: int, bins: int, width: int, memory: int, count: int
+) -> None:
+    torch.manual_seed(seed)
+    heard = SpectrogramConfig(bands=(Band(512, 60, 59 + max(bins, 16)),))
+    config = replace(ENCODERS[kind], spectrogram=heard, audio_channels=width, audio_memory=memory)
+    encoder = audio_encoder(config).eval()
+    frames = torch.randn(count, heard.bins)
+    with torch.inference_mode():
+        for norm in encoder.norms if kind == "causal" else ():
+            norm.weight.uniform_(0.5, 2)
+            norm.bias.uniform_(-1, 1)
+        encoder.mean.uniform_(-1, 1)
+        encoder.deviation.uniform_(0.5, 2)
+        whole = encoder(frames[None])[0][0]
+        stream = audio_stream(encoder)
+        for _ in range(2):
+            told = torch.stack([stream.hear(frame) for frame in frames])
+            torch.testing.assert_close(told, whole, atol=3e-5, rtol=1e-4)
+            stream.reset()
+
+
+def test_what_was_told_does_not_change_with_what_is_heard_later() -> None:
+    torch.manual_seed(0)
+    encoder = audio_encoder(ENCODERS["causal"]).eval()
+    with torch.inference_mode():
+        stream = audio_stream(encoder)
+        first = stream.hear(torch.rand(FEW_BINS.bins))
+        kept = first.clone()
+        for _ in range(40):
+            stream.hear(torch.rand(FEW_BINS.bins))
+    assert torch.equal(first, kept)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 12), st.floats(-6, 6))
+def test_a_row_becomes_about_one_long_and_keeps_its_direction(
+    seed: int, rows: int, power: float
+) -> None:
+    x = 10**power * torch.rand(rows, 5, generator=torch.Generator().manual_seed(seed))
+    x[0] = 0
+    out, length = unit(x), x.norm(dim=1)
+    wanted = length / (length**2 + 0.1).sqrt()
+    torch.testing.assert_close(out.norm(dim=1), wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(out * length[:, None], x * wanted[:, None], atol=1e-5, rtol=1e-4)
+
+
+@given(st.integers(0, 9), st.integers(0, 3))
+def test_earlier_rows_come_later_and_nothing_comes_first(rows: int, count: int) -> None:
+    x = torch.arange(1.0, 2 * rows + 1).reshape(rows, 2)
+    moved = earlier(x, count)
+    assert moved.shape == x.shape
+    for n in range(rows):
+        assert torch.equal(moved[n], x[n - count] if n >= count else torch.zeros(2))
+
+
+ROWS = st.lists(
+    st.lists(
+        st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
+        min_size=1,
+        max_size=20,
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=200)
+@given(ROWS)
+def test_onsets_are_the_peaks_of_every_system(likely: list[list[float]]) -> None:
+    systems = [SystemRows(0, 1, 3, 3 + len(row)) for row in likely]
+    cells = find_onsets(np.concatenate(likely).astype(np.float32), systems)
+    start = 0
+    assert (np.diff(cells) > 0).all()
+    for row in likely:
+        inside = cells[(cells >= start) & (cells < start + len(row))] - start
+        assert len(inside)
+        for a, b in pairwise(inside):
+            assert b - a > APART
+        for n in inside:
+            assert row[n] == max(row[max(0, n - 1) : n + 2])
+            assert row[n] > NOTE or (len(inside) == 1 and row[n] == max(row))
+        assert int(np.argmax(row)) in inside
+        start += len(row)
+    assert start > cells[-1]
+
+
+@pytest.mark.parametrize(
+    ("likely", "wanted"),
+    [
+        ([0.1, 0.9, 0.1, 0.1, 0.6], [1, 4]),
+        ([0.1, 0.9, 0.8, 0.1, 0.6], [1, 4]),
+        ([0.9, 0.9, 0.9, 0.1, 0.1], [0]),
+        ([0.9, 0.1, 0.9, 0.1, 0.9], [0, 4]),
+        ([0.9, 0.9, 0.1, 0.9, 0.9], [0, 3]),
+        ([0.1, 0.2, 0.1, 0.1, 0.2], [1]),
+        ([0.0, 0.0, 0.0, 0.0, 0.0], [0]),
+        ([0.4, 0.1, 0.5, 0.1, 0.1], [2]),
+    ],
+)
+def test_ties_and_plateaus(likely: list[float], wanted: list[int]) -> None:
+    two = np.array(likely * 2, np.float32)
+    systems = [SystemRows(0, 4, 7, 12), SystemRows(4, 8, 2, 7)]
+    assert find_onsets(two, systems).tolist() == [*wanted, *(5 + n for n in wanted)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 20)), min_size=1, max_size=5),
+    st.randoms(use_true_random=False),
+)
+def test_cells_of_the_strip_go_back_to_their_columns(
+    widths: list[tuple[int, int]], random: Random
+) -> None:
+    systems = [SystemRows(0, 1, left, left + width) for left, width in widths]
+    places = [(n, x) for n, s in enumerate(systems) for x in range(s.left, s.right)]
+    cells = [random.randrange(len(places)) for _ in range(9)]
+    system, column = strip_places(torch.tensor(cells), systems)
+    found = zip(system.tolist(), column.tolist(), strict=True)
+    assert list(found) == [places[cell] for cell in cells]
+
+
+def random_onsets(net: ScoreUNet, cells: int, seed: int) -> Onsets:
+    draw = torch.Generator().manual_seed(seed)
+    strip = torch.randn(cells, net.config.cells, generator=draw)
+    at = torch.arange(0, cells, 3)
+    return net.read_onsets(strip, at, torch.rand(len(at), PITCHES, generator=draw))[0]
 
 
 def test_joined_pages_give_the_concatenation_of_their_logits() -> None:
     net = network(STRIP)
     with torch.no_grad():
-        strips = [random_strip(net, cells, seed) for seed, cells in enumerate((7, 1, 30))]
+        pages = [random_onsets(net, cells, seed) for seed, cells in enumerate((20, 1, 90))]
         z = random_z(net, 5)
-        joined = net.place_logits(Cells.join(strips), z)[0]
-        apart = torch.cat([net.place_logits(strip, z)[0] for strip in strips], 1)
+        joined = net.place_logits(Onsets.join(pages), z)[0]
+        apart = torch.cat([net.place_logits(page, z)[0] for page in pages], 1)
     assert joined.shape == (5, 38)
     torch.testing.assert_close(joined, apart, atol=1e-5, rtol=1e-5)
 
 
-def test_the_strip_hears_the_audio() -> None:
+def test_the_onsets_hear_the_audio() -> None:
     net = network(STRIP)
     with torch.no_grad():
-        logits, _ = net.place_logits(random_strip(net, 20, 0), random_z(net, 2))
+        logits, heard = net.place_logits(random_onsets(net, 60, 0), random_z(net, 2))
         centred = logits - logits.mean(1, keepdim=True)
     assert not torch.allclose(centred[0], centred[1], atol=1e-3)
+    assert heard.shape == (2, len(HEARD), PITCHES)
+    assert ((heard >= 0) & (heard <= 1)).all()
+
+
+@pytest.mark.parametrize("what", range(len(HEARD)))
+def test_what_is_heard_speaks_for_where_it_is_read(what: int) -> None:
+    """Five onsets of one pitch each; the frame hears the last three of them, or the present."""
+    net = network(STRIP)
+    pitches = torch.zeros(5, PITCHES)
+    pitches[torch.arange(5), torch.arange(40, 45)] = 1
+    heard = torch.zeros(1, len(HEARD), PITCHES)
+    back = max(0, what - HEARD.index("last"))
+    heard[0, what, 43 - back] = 1
+    with torch.no_grad():
+        onsets = net.block_i.prepare(torch.zeros(5, STRIP.cells), pitches)
+        z = random_z(net, 1)
+        silent = net.block_i(onsets, z, torch.zeros_like(heard))
+        speaks = (net.block_i(onsets, z, heard) - silent)[0]
+    assert speaks[3] > 1
+    torch.testing.assert_close(speaks[[0, 1, 2, 4]], torch.zeros(4), atol=1e-5, rtol=0)
+
+
+def test_an_onset_is_read_from_its_cells_its_pitches_and_its_neighbours() -> None:
+    net = network(STRIP)
+    draw = torch.Generator().manual_seed(0)
+    strip = torch.randn(60, STRIP.cells, generator=draw)
+    at = torch.tensor([0, 10, 20, 30, 40, 59])
+    pitches = torch.rand(6, PITCHES, generator=draw)
+    with torch.no_grad():
+        before = net.onsets(strip, at, pitches)
+        for changed in (0, 11, 15, 58):
+            other = strip.clone()
+            other[changed] += 1
+            same = torch.isclose(net.onsets(other, at, pitches), before, atol=1e-6).all(1)
+            assert bool(same.all()) == (changed == 15)
+        same = torch.isclose(net.onsets(strip, at, 1 - pitches), before, atol=1e-6).all(1)
+        assert not same.any()
+        onsets, length = net.read_onsets(strip, at, pitches)
+    assert length.shape == (6,)
+    read = onsets.key[:, STRIP.cells :].unflatten(1, (3, PITCHES))
+    for back in range(3):
+        torch.testing.assert_close(read[back:, back], unit(pitches)[: 6 - back])
+
+
+def test_the_staves_of_every_system_are_found() -> None:
+    image = np.full((160, 160), 255, np.uint8)
+    likely = np.zeros((40, 40), np.float32)
+    for top in (32, 96):
+        image[top : top + 33 : 8, 8:152] = 0
+        likely[top // 4 : top // 4 + 8, 2:38] = 1
+    known = PageLayout(1, (System(0.2, 0.4, 0.05, 0.95), System(0.6, 0.8, 0.05, 0.95)))
+    staves = find_staves(1 - image / np.float32(255), likely, known, np.array([12, 90]))
+    assert staves.system.tolist() == [0, 1]
+    assert staves.start.tolist() == [[2, 8], [2, 62]]
+    wanted = torch.tensor([[32.5, 64.5], [96.5, 128.5]])[:, :, None].expand(-1, -1, 40)
+    torch.testing.assert_close(staves.lines, wanted, atol=0.8, rtol=0)
+    none = find_staves(
+        np.zeros((160, 160), np.float32), np.zeros((40, 40), np.float32), known, np.array([9, 9])
+    )
+    assert none.lines.shape == (0, 2, 40)
+    assert len(none.system) == len(none.start) == 0
 
 
 @settings(max_examples=15, deadline=None)
 @given(height=st.integers(40, 90), width=st.integers(40, 90))
-def test_a_page_of_any_size_is_read_into_cells(height: int, width: int) -> None:
+def test_onsets_are_found_on_a_page_of_any_size(height: int, width: int) -> None:
     net = network(STRIP)
     image = (random_page(height, width)[0, 0] * 255).to(torch.uint8).numpy()
     known = PageLayout(1, (System(0.1, 0.3, 0.1, 0.9), System(0.5, 0.7, 0.2, 0.95)))
     page = PageEncoder(net, bf16=False)(image, 1, 1, known)
     assert page is not None
-    cells = sum(s.right - s.left for s in page.systems)
-    assert len(page.x) == len(page.system) == len(page.onset) == len(page.cells.key) == cells
+    assert (
+        len(page.x) == len(page.system) == len(page.beats) == len(page.onsets.key) == len(page.at)
+    )
     assert page.grid == (-(-height // 4), -(-width // 4))
-    assert ((page.x > 0) & (page.x < 1)).all()
-    assert ((page.onset >= 0) & (page.onset <= 1)).all()
+    np.testing.assert_allclose(page.x, (page.at + 0.5) / page.grid[1], rtol=1e-6)
+    assert (page.beats > 0).all()
     assert page.layout is known
-    assert set(page.system.tolist()) == {0, 1}
+    assert page.system.tolist() == sorted(page.system.tolist())
+    for number, system in enumerate(page.systems):
+        at = page.at[page.system == number]
+        assert len(at)
+        assert system.left <= at[0] and at[-1] < system.right
+        assert (np.diff(at) >= APART).all()
 
 
 def test_a_page_on_which_no_system_is_known_gives_nothing() -> None:

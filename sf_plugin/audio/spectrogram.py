@@ -13,25 +13,39 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Semitone-wide filters over one window length.
+    """Semitone-wide filters over one window.
 
     Attributes:
         window: samples.
         lowest: MIDI number of the lowest filter's centre.
         highest: MIDI number of the highest filter's centre.
         per_octave: filters an octave.
+        fall: samples in which the window falls to nothing at its end; 0 for half of
+            it, a Hann window.  A short fall hears a new note early: 25 ms after an
+            onset a Hann window of 93 ms has a tenth of its weight on the new note, one
+            that falls in 12 ms four tenths.
     """
 
     window: int
     lowest: float
     highest: float
     per_octave: int = 12
+    fall: int = 0
 
     def centres(self) -> NDArray[np.float64]:
         """Hz, (filters,)."""
         step = 12 / self.per_octave
         midi = np.arange(self.lowest, self.highest + step / 2, step)
         return 440.0 * 2 ** ((midi - 69) / 12)
+
+    def weights(self) -> NDArray[np.float64]:
+        """(window,) a slow rise and a quick fall; a full-scale sine peaks at 1."""
+        fall = self.fall or self.window // 2
+        rise = self.window - fall
+        up = np.hanning(2 * rise + 1)[:rise]
+        down = np.hanning(2 * fall + 1)[fall : 2 * fall]
+        weights = np.concatenate([up, down])
+        return weights / (weights.sum() / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +60,9 @@ class SpectrogramConfig:
     """
 
     sample_rate: int = 22050
-    fps: int = 20
+    fps: int = 40
     lookahead: int = 1024
-    bands: tuple[Band, ...] = (Band(8192, 28, 88), Band(2048, 45, 119))
+    bands: tuple[Band, ...] = (Band(8192, 28, 88, fall=1024), Band(2048, 45, 119, fall=256))
     gain: float = 100.0
     level_half_life: float = 6.0
     level_floor: float = 1e-3
@@ -66,7 +80,11 @@ class SpectrogramConfig:
 
 
 PAPER = SpectrogramConfig(
-    bands=(Band(2048, 34.5, 111.5),), gain=1.0, level_half_life=0.0, level_floor=1.0
+    fps=20,
+    bands=(Band(2048, 34.5, 111.5),),
+    gain=1.0,
+    level_half_life=0.0,
+    level_floor=1.0,
 )
 """78 semitone bins from 60 Hz to 5.1 kHz at 20 fps, as in Henkel et al. 2020."""
 
@@ -75,8 +93,7 @@ class _FilterBank:
     """Triangular filters of one band as a sparse product over the power spectrum."""
 
     def __init__(self, band: Band, sample_rate: int) -> None:
-        self.window = np.hanning(band.window + 1)[:-1].astype(np.float32)
-        self.window /= self.window.sum() / 2  # a full-scale sine peaks at 1
+        self.window = band.weights().astype(np.float32)
         frequencies = np.fft.rfftfreq(band.window, 1 / sample_rate)
         resolution = sample_rate / band.window
         centres = band.centres()

@@ -414,17 +414,33 @@ def _templates_parser(commands: Any) -> None:
         "Render every key of every training instrument and keep its power in the follower's\n"
         "filter bank: training performances are sums of these.",
         ("as 'dataset build' does", "scorefollow dataset templates data/set/templates.npz"),
+        (
+            "in the filter bank of Henkel et al. 2020",
+            "scorefollow dataset templates data/set/templates-cunet.npz --config cunet",
+        ),
     )
     parser.add_argument("out", metavar="FILE.npz", type=Path)
+    parser.add_argument(
+        "--config",
+        choices=("default", "cunet"),
+        default="default",
+        help="the network that is to hear them (default %(default)s)",
+    )
     parser.add_argument("--jobs", metavar="N", type=count, default=1, help="processes")
 
 
 def _templates(args: argparse.Namespace) -> int:
     from sf_plugin.dataset import templates
+    from sf_plugin.unet.config import CONFIGS
 
     display = Display(live=False)
     with display.shown():
-        templates.measure(args.out, jobs=args.jobs, progress=display.progress)
+        templates.measure(
+            args.out,
+            config=CONFIGS[args.config].spectrogram,
+            jobs=args.jobs,
+            progress=display.progress,
+        )
     say(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -28,8 +28,8 @@ from sf_plugin.workers import in_order
 HEARD = SpectrogramConfig()
 PITCHES = range(21, 109)
 VELOCITIES = (24, 48, 76, 110)
-KNOTS = np.concatenate([np.arange(-1, 10, 0.25), np.arange(10, 20), np.arange(20, 40, 2),
-                        np.arange(40, 124, 4)])  # fmt: skip
+KNOTS = np.concatenate([np.arange(-2, 10, 0.25), np.arange(10, 20, 0.5), np.arange(20, 40, 2),
+                        np.arange(40, 80, 4), np.arange(80, 248, 8)])  # fmt: skip
 """Frames since the onset at which a note's power is kept; linear in between."""
 
 STEP = 0.05  # powers of ten a step of the table
@@ -38,10 +38,11 @@ FLOOR = -10.0  # powers of ten of step 0
 RELEASES = np.geomspace(2.0, 200.0, 24)
 """Powers of ten in which a damped note loses power a second; the table's choices."""
 RELEASE_STEPS = 8  # of the release curves a frame
-RELEASE_FRAMES = 30  # that a release curve covers
+RELEASE_FRAMES = 60  # that a release curve covers
 SILENT = 1e-6  # of a note's power: what the damper leaves and is no longer added
+ROOMS = 0.75  # of the performances sound in a room
 
-VERSION = 2
+VERSION = 3
 AGAIN = "scorefollow dataset templates FILE.npz"
 
 
@@ -164,7 +165,7 @@ class _Instrument:
         power = np.power(10.0, np.arange(256) * STEP + FLOOR).astype(np.float32)
         power[0] = 0
         rows = power[levels]
-        # (velocities, pitches) powers of ten of a note's first half second
+        # (velocities, pitches) powers of ten of a note's first quarter second
         self.loudness = np.log10(rows[:, :, KNOTS < 10].sum((2, 3)) + 1e-12)
         flat = rows.reshape(-1, rows.shape[-1])
         self.bands = [torch.from_numpy(np.ascontiguousarray(flat[:, band])) for band in bands]
@@ -325,7 +326,7 @@ def _release_curves(config: SpectrogramConfig) -> _Curves:
     out = np.zeros((len(config.bands), len(RELEASES), len(steps)), np.float32)
     for b, band in enumerate(config.bands):
         points = 128
-        weight = np.hanning(points + 2)[1:-1]
+        weight = band.weights().reshape(points, -1).sum(1)[::-1]
         weight /= weight.sum()
         age = (np.arange(points) + 0.5) / points * band.window / config.sample_rate
         # seconds since the damper fell of each point of the window
@@ -374,26 +375,30 @@ def smeared(power: Floats, room: Room, config: SpectrogramConfig = HEARD) -> Flo
 
 
 @cache
-def _heard_noise(name: str, seconds: float = 40.0) -> Floats:
+def _heard_noise(name: str, config: SpectrogramConfig, seconds: float = 40.0) -> Floats:
     """(frames, bins) power of one of NOISES at loudness 1."""
-    config = HEARD
     rng = np.random.default_rng(sorted(NOISES).index(name))
     noise = NOISES[name](rng, int(seconds * config.sample_rate), config.sample_rate)
     size = max(loudness(noise, config.sample_rate), float(noise.std()))
-    return Spectrogram(config).power((noise / size).astype(np.float32))[12:]
+    return Spectrogram(config).power((noise / size).astype(np.float32))[24:]
 
 
-def _noise(name: str, frames: int, rng: np.random.Generator) -> Floats:
-    power = _heard_noise(name)
-    start = int(rng.integers(len(power)))
-    return power[(start + np.arange(frames)) % len(power)]
-
-
-def augment(power: Floats, rng: np.random.Generator) -> Floats:
-    """Rooms, microphones, noise and level, in the power domain."""
+def augment(
+    power: Floats,
+    rng: np.random.Generator,
+    config: SpectrogramConfig = HEARD,
+    rooms: float = ROOMS,
+) -> Floats:
+    """Rooms (a share `rooms` of the time), microphones, noise and level, in the power domain."""
     frames, bins = power.shape
-    config = HEARD
-    if rng.random() < 0.75:
+
+    def noise(name: str, low: float, high: float) -> Floats:
+        heard = _heard_noise(name, config)
+        start = int(rng.integers(len(heard)))
+        level = np.float32(loud * 10 ** rng.uniform(low, high))
+        return heard[(start + np.arange(frames)) % len(heard)] * level
+
+    if rng.random() < rooms:
         power = smeared(power, (home if rng.random() < 0.7 else hall)(rng), config)
     walk = np.cumsum(rng.standard_normal(bins)) * rng.uniform(0, 0.12)
     colour = 10 ** np.clip(walk - walk.mean(), -1.2, 1.2)
@@ -406,12 +411,12 @@ def augment(power: Floats, rng: np.random.Generator) -> Floats:
     power = power * np.exp(flutter, out=flutter)
     # the loudest bin against the whole sound: some 6 dB for a chord
     loud = 4 * (float(np.quantile(power.max(1), 0.9)) + 1e-9)
-    power += _noise("hiss", frames, rng) * np.float32(loud * 10 ** rng.uniform(-6.5, -3))
-    power += _noise("room tone", frames, rng) * np.float32(loud * 10 ** rng.uniform(-6, -2))
+    power += noise("hiss", -6.5, -3)
+    power += noise("room tone", -6, -2)
     for name, chance, least, most in (
         ("hum", 0.2, -4.5, -2.5), ("babble", 0.2, -3.5, -1.2), ("bursts", 0.2, -2.0, 0.0),
     ):  # fmt: skip
         if rng.random() < chance:
-            power += _noise(name, frames, rng) * np.float32(loud * 10 ** rng.uniform(least, most))
+            power += noise(name, least, most)
     power *= np.float32(10 ** rng.uniform(-1.5, 1.0))
     return power

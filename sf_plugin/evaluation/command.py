@@ -51,7 +51,9 @@ def run(args: argparse.Namespace, progress: Progress = no_progress) -> Measured:
     complete = False
     progress("evaluating", 0, len(tasks))
     try:
-        for members in evaluate(tasks, contestant, jobs=args.jobs, scheduler=args.scheduler):
+        for members in evaluate(
+            tasks, contestant, jobs=args.jobs, scheduler=args.scheduler, align=args.align
+        ):
             results.append(members)
             progress("evaluating", len(results), len(tasks))
         complete = True
@@ -63,6 +65,7 @@ def run(args: argparse.Namespace, progress: Progress = no_progress) -> Measured:
         raise ScoreError("no page of these pieces has enough notes: choose other --pieces")
     report = {
         "follower": args.follower,
+        "aligned": args.align,
         **_identity(contestant),
         **make_report(outcomes, per_page=args.per_page, seed=args.seed, complete=complete),
     }

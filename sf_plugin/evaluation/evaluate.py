@@ -40,14 +40,14 @@ class Contestant:
     def _registered(self) -> Follower:
         if self.weights is None:
             return make_follower(self.name)
-        from sf_plugin.unet.follower import UNetFollower
+        from sf_plugin.unet.plugin import make_unet
 
-        return UNetFollower(self.weights)
+        return make_unet(self.weights)
 
 
-def run_task(task: Task, contestant: Callable[[], Listen]) -> list[Outcome]:
-    """Follow the cases of a task."""
-    return list(follow_cases(task(), contestant()))
+def run_task(task: Task, contestant: Callable[[], Listen], align: bool = False) -> list[Outcome]:
+    """Follow the cases of a task, or align them."""
+    return list(follow_cases(task(), contestant(), align=align))
 
 
 def evaluate(
@@ -56,6 +56,7 @@ def evaluate(
     *,
     jobs: int = 1,
     scheduler: str | None = None,
+    align: bool = False,
 ) -> Iterator[list[Outcome]]:
     """Follow everything; the outcomes of each task, in order.
 
@@ -66,10 +67,11 @@ def evaluate(
         contestant: makes what gives each case its follower; picklable.
         jobs: processes on this machine.
         scheduler: address of a Dask scheduler, whose workers see the same files.
+        align: hear each case to its end before saying where it was.
 
     Raises:
         ScoreFollowerError: a piece, an instrument or the cache cannot be used, or no
             worker can be reached.
     """
-    work = partial(run_task, contestant=contestant)
+    work = partial(run_task, contestant=contestant, align=align)
     return in_order(work, tasks, jobs=jobs, scheduler=scheduler)

@@ -108,8 +108,13 @@ class Outcome:
         return np.bincount(self.track["state"], minlength=len(STATES))
 
 
-def follow_cases(cases: Iterable[Case], listen: Listen) -> Iterator[Outcome]:
-    """Follow one case after another; a score is read once for the cases in a row that share it."""
+def follow_cases(
+    cases: Iterable[Case], listen: Listen, *, align: bool = False
+) -> Iterator[Outcome]:
+    """Follow one case after another, or `align` it, which knows how the music goes on.
+
+    A score is read once for the cases in a row that share it.
+    """
     on_stand: tuple[Follower, Score] | None = None
     layout, unreadable = Layout(()), False
     for case in cases:
@@ -121,7 +126,7 @@ def follow_cases(cases: Iterable[Case], listen: Listen) -> Iterator[Outcome]:
             if on_stand is not None and on_stand[1] is case.score:
                 reading = None
             on_stand = follower, case.score
-        yield follow_case(case, follower, layout, reading, unreadable)
+        yield follow_case(case, follower, layout, reading, unreadable, align)
 
 
 def read(case: Case, follower: Follower) -> tuple[Layout, Reading]:
@@ -139,7 +144,12 @@ def read(case: Case, follower: Follower) -> tuple[Layout, Reading]:
 
 
 def follow_case(
-    case: Case, follower: Follower, layout: Layout, reading: Reading | None, unreadable: bool
+    case: Case,
+    follower: Follower,
+    layout: Layout,
+    reading: Reading | None,
+    unreadable: bool,
+    align: bool = False,
 ) -> Outcome:
     """Hear a case whose score is on the stand; nothing is said where that was unreadable."""
     sound = case.sound()
@@ -147,7 +157,8 @@ def follow_case(
     turned: list[PageTurn] = []
     spent = np.zeros(0)
     if not unreadable:
-        positions, turned, spent = follow(follower, layout, sound, case.sample_rate)
+        hear = hear_whole if align else follow
+        positions, turned, spent = hear(follower, layout, sound, case.sample_rate)
     return Outcome(
         case.name,
         case.piece,
@@ -198,6 +209,20 @@ def follow(
             positions += heard
             turned += [event for event in events if isinstance(event, PageTurn)]
     return positions, turned, np.array(seconds)
+
+
+def hear_whole(
+    follower: Follower, layout: Layout, sound: NDArray[np.float32], sample_rate: int
+) -> tuple[list[Position], list[PageTurn], NDArray[np.float64]]:
+    """The same of a follower that hears all of it first; every frame takes its share."""
+    narrator = Narrator(layout, PlainMapper())
+    began = time.perf_counter()
+    estimates = follower.align(Samples(sound, sample_rate).blocks(follower.sample_rate))
+    events = [event for said in estimates for event in narrator.tell(said)]
+    spent = time.perf_counter() - began
+    positions = [event for event in events if isinstance(event, Position)]
+    turned = [event for event in events if isinstance(event, PageTurn)]
+    return positions, turned, np.full(len(positions), spent / max(len(positions), 1))
 
 
 def track_of(positions: Sequence[Position]) -> np.ndarray:

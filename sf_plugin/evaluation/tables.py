@@ -99,6 +99,8 @@ def facts(report: dict[str, Any]) -> list[str]:
         f"{report['protocol']}; {report['pieces']} pieces, {report['pages']} pages, "
         f"{count} onsets; seed {report['seed']}; brackets: 95 % bootstrap over pieces"
     ]
+    if report.get("aligned"):
+        lines.append("aligned: each recording was heard to its end before anything was said")
     if sees := report.get("sees"):
         lines.append(f"{report['follower']} is a baseline; it is told {sees}")
     else:

@@ -1,10 +1,9 @@
-"""From masks to one path: a causal Bayes filter over the unrolled document.
+"""From the network's belief to one path: a causal Bayes filter over the document's onsets.
 
-The state is a place on the row of cells and a speed.  Music moves on with a
-speed that changes slowly; with a small probability it goes anywhere.  What is
-seen of a place is the network's belief in the note that sounds there: a note
-sounds until the next one begins, so all cells from one note to the next share
-the belief in the first.
+The state is a place in the music, in twelfths of a quarter note, and a tempo.
+The page says how long each onset lasts; the tempo changes slowly; with a small
+probability the music goes anywhere.  What is seen of a place is the network's
+belief in the onset it belongs to.
 """
 
 from __future__ import annotations
@@ -15,53 +14,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_plugin.positions import Estimate, State
-from sf_plugin.tracking.document import DocumentCells
+from sf_plugin.tracking.document import DocumentOnsets
 
 Floats = NDArray[np.float32]
 
-LEAVE_END = 0.01
-"""Share a frame of what runs over the end that starts anew somewhere."""
+STEPS = 12
+"""Places a quarter note."""
+LONGEST = 4 * STEPS
+"""Places of an onset at most: who waits longer stands still there."""
+LEAVE_END = 0.2
+"""Share a second of the belief that all is over that goes anywhere instead."""
+ANYWHERE = 0.3
+"""Share of the jumps that may go to any onset; the others go to the first of a measure."""
+REST = 0.4
+"""Seconds of silence from which one may go on elsewhere."""
+STRIKE = 0.075
+"""Seconds that an onset is heard as one."""
 
 
 @dataclass(frozen=True)
 class TrackerConfig:
-    """How the path may move; fitted on validation pieces.
+    """How the path may move; fitted on pieces neither trained nor reported on.
 
     Attributes:
-        speeds: cells a second.
-        hold: probability a frame of keeping the speed; the rest goes to its
-            neighbours.
-        jump: probability a frame of going to any note of the document.
+        tempi: quarter notes a second.
+        change: how often a second the tempo goes to a neighbouring one.
+        jump: probability a second of going elsewhere in the document.
         search: the same while lost.
-        trust: exponent of the network's belief as evidence; frames are not
+        pause_jump: probability that the music goes on anywhere after a silence.
+        trust: exponent of the network's belief as evidence, a second; frames are not
             independent.
+        accent: exponent that a struck note adds.
         doubt: added to the belief, so that one wrong frame cannot rule a place out.
         glance: exponent of the present frame's belief when the place is read off.
-        begin: probability that the music starts at the first note.
-        note: how likely a column must be to hold a note.
-        reach: cells around the place that count as the same for the confidence.
+        begin: probability that the music starts at the first onset.
+        reach: quarter notes around the place that count as the same for the confidence.
         agreement_seconds: how long the network's agreement with the path is averaged.
-        calibration: confidence is the logistic function of the first, plus the
-            second times the log odds of the belief around the place, plus the third
-            times the log of the agreement.
+        calibration: confidence is the logistic function of the first, plus the second
+            times the log odds of the belief around the place, plus the third times the
+            log of the agreement.
         tracking: confidence from which the state is "tracking".
         lost: confidence below which, for `lost_after` seconds, it is "lost".
         pause: seconds of silence after which the music is taken to stand still.
         ended_after: seconds of silence on the last system that end the piece.
     """
 
-    speeds: tuple[float, ...] = (0, 2, 4, 6, 8, 10, 13, 16, 20, 25, 32, 40)
-    hold: float = 0.98
-    jump: float = 1e-6
-    search: float = 1e-3
-    trust: float = 0.05
-    doubt: float = 1e-4
+    tempi: tuple[float, ...] = (0, 0.35, 0.5, 0.7, 0.9, 1.15, 1.5, 1.9, 2.5, 3.2, 4.2, 6)
+    change: float = 0.15
+    jump: float = 1e-3
+    search: float = 0.02
+    pause_jump: float = 0.05
+    trust: float = 0.0
+    accent: float = 0.45
+    doubt: float = 1e-6
     glance: float = 1.0
     begin: float = 0.5
-    note: float = 0.3
-    reach: int = 24
+    reach: float = 2.0
     agreement_seconds: float = 2.0
-    calibration: tuple[float, float, float] = (0.644, 0.329, 0.719)
+    calibration: tuple[float, float, float] = (2.348, 0.211, 1.476)
     tracking: float = 0.55
     lost: float = 0.2
     lost_after: float = 1.5
@@ -69,23 +79,9 @@ class TrackerConfig:
     ended_after: float = 2.0
 
 
-def note_columns(onset: Floats, starts: NDArray[np.int64], threshold: float) -> NDArray[np.int64]:
-    """Cells where notes stand: local maxima of `onset`; at least one in every system."""
-    ends = np.append(starts[1:], len(onset))
-    padded = np.concatenate([[0], onset, [0]])
-    top = (padded[1:-1] >= padded[:-2]) & (padded[1:-1] > padded[2:]) & (onset > threshold)
-    found = []
-    for start, end in zip(starts, ends, strict=True):
-        inside = np.flatnonzero(top[start:end]) + start
-        found.append(
-            inside if len(inside) else np.array([start + int(np.argmax(onset[start:end]))])
-        )
-    return np.concatenate(found)
-
-
 @dataclass
 class _Memory:
-    belief: Floats  # (speeds, path)
+    belief: Floats  # (tempi, places)
     anchor: int = 0
     state: State = "waiting"
     confidence: float = 0.0
@@ -96,121 +92,126 @@ class _Memory:
 
 
 class Tracker:
-    """One performance's path; `step` once a frame.
-
-    Only the stretch from a system's first note to its end is part of the path:
-    clefs and key signatures take no time.
-    """
+    """One performance's path; `step` once a frame."""
 
     def __init__(
-        self, document: DocumentCells, fps: float, config: TrackerConfig = TrackerConfig()
+        self, document: DocumentOnsets, fps: float, config: TrackerConfig = TrackerConfig()
     ) -> None:
         self.document = document
         self.config = config
         self.fps = fps
-        anchors = note_columns(document.onset, document.starts, config.note)
-        first = np.ones(len(anchors), bool)
-        first[1:] = document.system[anchors[1:]] != document.system[anchors[:-1]]
-        first_of_system = dict(zip(document.system[anchors[first]], anchors[first], strict=True))
-        begins = np.array([first_of_system[s] for s in document.system])
-        self.path = np.flatnonzero(np.arange(len(document)) >= begins)
-        """Cells of the path, in order."""
-        self.anchors = anchors
-        self._note_of_path = np.searchsorted(anchors, self.path, side="right") - 1
-        # every cell's belief goes to the nearest note of its system
-        middle = (anchors[1:] + anchors[:-1] + 1) // 2
-        same = document.system[anchors[1:]] == document.system[anchors[:-1]]
-        borders = np.where(same, middle, document.starts[document.system[anchors[1:]]])
-        self._borders = np.concatenate([[0], borders])
-        self._starts_on_path = np.searchsorted(self.path, anchors)
-        self._speeds = np.array(config.speeds, np.float32) / fps
+        counts = np.clip(np.round(document.beats * STEPS), 1, LONGEST).astype(np.int64)
+        self.onset_of = np.repeat(np.arange(len(document)), counts)
+        """(places,) the onset that each belongs to."""
+        self.first_place = np.cumsum(counts) - counts
+        """(onsets,) where each begins."""
+        self._speeds = (np.array(config.tempi) * STEPS / fps).tolist()
         count = len(self._speeds)
-        change = np.eye(count, dtype=np.float32) * config.hold
-        for i in range(count):
-            near = [j for j in (i - 1, i + 1) if 0 <= j < count]
-            change[near, i] = (1 - config.hold) / len(near)
-        self._change = change
-        self._anywhere = np.zeros(len(self.path), np.float32)
-        self._anywhere[self._starts_on_path] = 1 / len(anchors)
-        self._speed_prior = np.full(count, 1 / count, np.float32)
-        self._leap = np.outer(self._speed_prior, self._anywhere)
+        change = min(config.change / fps, 1.0) if count > 1 else 0.0
+        self._keep = np.float32(1 - change)
+        self._pass_on = np.full((count, 1), change / 2, np.float32)
+        self._pass_on[[0, -1]] = change
+        likely = document.opens * (1 - ANYWHERE) / document.opens.sum() + ANYWHERE / len(document)
+        self._anywhere = np.zeros(len(self.onset_of), np.float32)
+        self._anywhere[self.first_place] = likely
+        self._leap = np.outer(np.full(count, 1 / count, np.float32), self._anywhere)
         self.reset()
 
     def reset(self) -> None:
         """Expect the beginning, but be ready for any place."""
-        place = (1 - self.config.begin) * self._anywhere
-        place[self._starts_on_path[0]] += self.config.begin
-        self._memory = _Memory(np.outer(self._speed_prior, place).astype(np.float32))
+        belief = (1 - self.config.begin) * self._leap
+        belief[:, 0] += self.config.begin / len(belief)
+        self._memory = _Memory(belief)
 
     def goto(self, page: int, x: float, y: float) -> None:
-        """Believe in a place, within a few notes."""
-        cell = self.document.nearest(page, x, y)
-        at = int(np.clip(np.searchsorted(self.path, cell), 0, len(self.path) - 1))
-        place = np.exp(-0.5 * ((np.arange(len(self.path)) - at) / 4.0) ** 2).astype(np.float32)
-        belief = np.outer(self._speed_prior, place / place.sum()).astype(np.float32)
-        anchor = int(np.argmax(np.add.reduceat(place, self._starts_on_path)))
-        self._memory = _Memory(belief, anchor, "tracking", 1.0)
-
-    def note_belief(self, logits: Floats) -> Floats:
-        """(cells,) logits to (notes,) probabilities."""
-        p = np.exp(logits - logits.max())
-        notes: Floats = np.add.reduceat(p, self._borders)
-        return notes / notes.sum()
+        """Believe in a place, within a few onsets."""
+        anchor = self.document.nearest(page, x, y)
+        near = np.exp(-0.5 * ((np.arange(len(self.document)) - anchor) / 1.5) ** 2)
+        belief = np.zeros_like(self._leap)
+        belief[:, self.first_place] = near / near.sum() / len(belief)
+        sure_at = self._memory.sure_at
+        self._memory = _Memory(belief, anchor, "tracking", 1.0, sure_at=sure_at)
 
     def move(self, belief: Floats, jump: float) -> Floats:
-        """One frame of motion of a (speeds, path) belief."""
-        mixed = self._change @ belief
-        out = np.zeros_like(mixed)
+        """One frame of motion of a (tempi, places) belief; `jump` is the probability of one."""
+        mixed = belief * self._keep
+        mixed[1:] += self._pass_on[:-1] * belief[:-1]
+        mixed[:-1] += self._pass_on[1:] * belief[1:]
+        out = np.empty_like(mixed)
+        over = 0.0
         for row, target, speed in zip(mixed, out, self._speeds, strict=True):
             whole = min(int(speed), len(row) - 1)
-            part = float(speed) - int(speed)
-            target[whole:] = (1 - part) * row[: len(row) - whole]
-            target[whole + 1 :] += part * row[: max(0, len(row) - whole - 1)]
-        # what ran over the end stands there, and in time goes anywhere
-        over = max(0.0, 1 - float(out.sum()))
-        out[0, -1] += (1 - LEAVE_END) * over
-        return (1 - jump) * out + (jump + LEAVE_END * over) * self._leap
+            part = np.float32(speed - int(speed))
+            stays = len(row) - whole
+            target[:whole] = 0
+            np.multiply(row[:stays], 1 - part, out=target[whole:])
+            target[whole + 1 :] += part * row[: stays - 1]
+            over += float(row[stays:].sum() + part * row[stays - 1])
+        # what runs over the end stands there, and in time goes anywhere
+        leave = np.float32(LEAVE_END / self.fps) * (out[0, -1] + np.float32(over))
+        out[0, -1] += np.float32(over) - leave
+        out *= np.float32(1 - jump)
+        out += (np.float32(jump) + leave * np.float32(1 - jump)) * self._leap
+        return out
 
     def step(
-        self, logits: Floats, time: float, *, quiet: bool = False, struck: bool = True
+        self, logits: Floats, time: float, *, quiet: bool = False, struck: float = 1.0
     ) -> Estimate:
-        """Take one frame's (cells,) logits, known at `time` seconds.
+        """Take one frame's (onsets,) logits, known at `time` seconds.
 
-        `quiet` says that nothing sounds; `struck` that a note begins, without which
+        `quiet` says that nothing sounds; `struck` how likely a note begins, without which
         no performance begins.
         """
         memory, config = self._memory, self.config
+        began = memory.quiet_since
+        rested = began is not None and not quiet and time - began >= REST
         memory.quiet_since = (memory.quiet_since or time) if quiet else None
-        if memory.state == "waiting" and (quiet or not struck) and not memory.confidence:
+        if memory.state == "waiting" and (quiet or struck < 0.5) and not memory.confidence:
             return self._estimate(time)
         if memory.quiet_since is None or time - memory.quiet_since <= config.pause:
-            self._hear(logits)
+            jump = (config.search if memory.state == "lost" else config.jump) / self.fps
+            self._hear(logits, struck, config.pause_jump if rested else jump)
         self._judge(time)
         return self._estimate(time)
 
-    def _hear(self, logits: Floats) -> None:
+    def evidence(self, belief: Floats, struck: float) -> Floats:
+        """(onsets,) how much a frame with the network's `belief` speaks for each onset."""
+        weight = self.config.trust / self.fps + self.config.accent * struck / (STRIKE * self.fps)
+        seen: Floats = np.power(belief + np.float32(self.config.doubt), np.float32(weight))
+        return seen
+
+    def _hear(self, logits: Floats, struck: float, jump: float) -> None:
         """Move on and weigh the evidence; then read off the place."""
         memory, config = self._memory, self.config
-        notes = self.note_belief(logits)
-        evidence = notes**config.trust + config.doubt
-        belief = self.move(memory.belief, config.search if memory.state == "lost" else config.jump)
-        belief *= evidence[self._note_of_path]
+        heard = softmax(logits)
+        belief = self.move(memory.belief, jump)
+        belief *= self.evidence(heard, struck)[self.onset_of]
         belief /= belief.sum()
         memory.belief = belief
-        place = belief.sum(0)
-        likely = np.add.reduceat(place, self._starts_on_path) * (
-            notes**config.glance + config.doubt
-        )
-        memory.anchor = int(np.argmax(likely))
-        at = int(self._starts_on_path[memory.anchor])
-        mass = float(place[max(0, at - config.reach) : at + config.reach + 1].sum())
-        memory.mass = min(max(mass, 1e-4), 1 - 1e-4)
-        near = np.abs(self._starts_on_path - at) <= config.reach
+        here = self.of_onsets(belief)
+        memory.anchor = int(np.argmax(here * (heard + config.doubt) ** config.glance))
+        near = self.near(memory.anchor)
+        memory.mass = min(max(float(here[near].sum()), 1e-4), 1 - 1e-4)
         fade = 1 / (self.fps * config.agreement_seconds)
-        memory.agreement += fade * (float(notes[near].sum()) - memory.agreement)
-        bias, *weights = config.calibration
+        memory.agreement += fade * (float(heard[near].sum()) - memory.agreement)
+        memory.confidence = self.calibrated()
+
+    def calibrated(self) -> float:
+        """The confidence that the signs make."""
+        bias, *weights = self.config.calibration
         score = bias + sum(w * sign for w, sign in zip(weights, self.signs(), strict=True))
-        memory.confidence = float(1 / (1 + np.exp(-score)))
+        return float(1 / (1 + np.exp(-score)))
+
+    def of_onsets(self, belief: Floats) -> Floats:
+        """(tempi, places) to (onsets,)."""
+        here: Floats = np.add.reduceat(belief.sum(0), self.first_place)
+        return here
+
+    def near(self, onset: int) -> slice:
+        """The onsets within reach of one."""
+        at, reach = self.first_place[onset], self.config.reach * STEPS
+        first, last = np.searchsorted(self.first_place, [at - reach, at + reach + 1])
+        return slice(int(first), int(last))
 
     def signs(self) -> tuple[float, float]:
         """What the confidence is made of.
@@ -225,7 +226,7 @@ class Tracker:
         memory, config = self._memory, self.config
         if memory.quiet_since is not None:
             over = time - memory.quiet_since > config.ended_after
-            last = self.document.system[self.anchors[memory.anchor]] == self.document.system[-1]
+            last = self.document.system[memory.anchor] == self.document.system[-1]
             if over and last and memory.state != "waiting":
                 memory.state = "ended"
             if memory.state == "ended":
@@ -240,18 +241,21 @@ class Tracker:
 
     def _estimate(self, time: float) -> Estimate:
         memory, document = self._memory, self.document
-        cell = int(self.anchors[memory.anchor])
         return Estimate(
             time=round(time, 4),
-            page=int(document.page[cell]),
-            x=round(float(document.x[cell]), 4),
-            y=round(float(document.y[cell]), 4),
+            page=int(document.page[memory.anchor]),
+            x=round(float(document.x[memory.anchor]), 4),
+            y=round(float(document.y[memory.anchor]), 4),
             confidence=round(memory.confidence, 4),
             state=memory.state,
         )
 
     def belief(self) -> Floats:
-        """(cells,) probability of every cell of the document."""
-        out = np.zeros(len(self.document), np.float32)
-        out[self.path] = self._memory.belief.sum(0)
-        return out
+        """(onsets,) probability of every onset of the document."""
+        return self.of_onsets(self._memory.belief)
+
+
+def softmax(logits: Floats) -> Floats:
+    """Probabilities of logits."""
+    p = np.exp(logits - logits.max())
+    return np.asarray(p / p.sum(), np.float32)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,25 +15,66 @@ from torch import Tensor
 from sf_plugin.audio.spectrogram import Floats, SpectrogramConfig
 from sf_plugin.dataset.engraving import Engraving
 from sf_plugin.dataset.paper import Warp, draw_paper, spoil
-from sf_plugin.dataset.perform import STYLES, Performance, Style, perform, score_onsets, sounding
+from sf_plugin.dataset.perform import STYLES, Style, perform, score_onsets, sounding
 from sf_plugin.dataset.registry import TRAIN
 from sf_plugin.dataset.shards import ShardSet
-from sf_plugin.dataset.templates import augment
+from sf_plugin.dataset.templates import ROOMS, augment
 from sf_plugin.errors import ScoreError
 from sf_plugin.score.layout import PageLayout, System
 from sf_plugin.training.loader import CACHE_BYTES, CachedSet, stream
 from sf_plugin.unet.network import PITCHES, SystemRows
 from sf_plugin.unet.pages import system_rows
+from sf_plugin.unet.staff_reader import (
+    ALTERATIONS,
+    CLEFS,
+    KEYS,
+    LOWEST,
+    STEPS,
+    Staves,
+    natural,
+    start_columns,
+)
 
-FRAMES = 400  # that one step hears
+FRAMES = 480  # that one step hears
 CANVAS = (1216, 864)  # pixels every training page is placed on: one shape runs fastest
 CELL = 4  # pixels of a cell of block H's grid
-SPREAD = 1.5  # cells, standard deviation of a target
 ALONG = 9  # points that a staff line's course is known at
-FEWEST = 8  # frames with a target that make a performance worth hearing
+FEWEST = 16  # frames with a target that make a performance worth hearing
 TRIES = 4
+JUMPS = 0.25  # of the performances go elsewhere on the page
+LENGTHS = (-4.0, 4.0)  # powers of two of a quarter note that an onset lasts
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StaffTruth:
+    """What stands on a page's staves; -100 where it is unknown or nothing.
+
+    Attributes:
+        lines, system, start: as `Staves` has them, the lines a little off.
+        heads: (heads, 4) staff, step from `LOWEST`, column, whether a note begins there.
+        alterations: (heads,) index into `ALTERATIONS`.
+        clefs: (staves, columns) index into `CLEFS`.
+        keys: (staves, columns) index into `KEYS`.
+    """
+
+    lines: Tensor
+    system: Tensor
+    start: Tensor
+    heads: Tensor
+    alterations: Tensor
+    clefs: Tensor
+    keys: Tensor
+
+    @property
+    def staves(self) -> Staves:
+        """Where they are."""
+        return Staves(self.lines, self.system, self.start)
+
+    def to(self, device: torch.device) -> StaffTruth:
+        """All of it on a device."""
+        return StaffTruth(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 @dataclass
@@ -43,13 +84,17 @@ class PageSample:
     image: Tensor  # (height, width) uint8, paper 255
     systems: list[SystemRows]
     heads: Tensor  # (heads, 3) row, column, pitch index
+    head_onsets: Tensor  # (heads,) the onset a head begins at, as in onset_cells; -1 tied
     cell_heads: Tensor  # (heads, 2) cell of the strip, pitch index
     maps: Tensor  # (3, rows, columns) bool
+    staves: StaffTruth
+    onset_cells: Tensor  # (onsets,) cells of the strip where notes begin, in order of time
+    onset_pitches: Tensor  # (onsets, 88) bool, what begins there
+    onset_lengths: Tensor  # (onsets,) until the next, in quarter notes, as powers of two
     frames: Tensor  # (performances, frames, bins)
-    active: Tensor  # (performances, frames, 88) bool
-    onset: Tensor  # (performances, frames, 88) bool
+    heard: Tensor  # (performances, frames, 5, 88) bool, as network.HEARD
     target_frames: Tensor  # (targets, 2) performance, frame
-    target_places: Tensor  # (targets, 2) system on the page, column
+    target_onsets: Tensor  # (targets,) the last onset, as in onset_cells
 
     @property
     def ink(self) -> Tensor:
@@ -61,14 +106,14 @@ class PageSample:
         """Of the page's strip."""
         return sum(s.right - s.left for s in self.systems)
 
-    def target_cells(self, pick: Tensor) -> Tensor:
-        """(picked, cells) probabilities of the picked targets."""
-        column = torch.cat([torch.arange(s.left, s.right) for s in self.systems]) + 0.5
-        widths = torch.tensor([s.right - s.left for s in self.systems])
-        system = torch.arange(len(self.systems)).repeat_interleave(widths)
-        where, place = self.target_places[pick].T[:, :, None]
-        weight = torch.exp(-0.5 * ((column - place) / SPREAD) ** 2) * (system == where)
-        return weight / (weight.sum(1, keepdim=True) + 1e-9)
+    def to(self, device: torch.device) -> PageSample:
+        """The same on another device."""
+        moved: dict[str, Any] = {
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor | StaffTruth)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -161,6 +206,93 @@ def page_maps(piece: Engraving, here: np.ndarray, course: Course, grid: Grid) ->
     return maps
 
 
+BOTTOM_LINES = {
+    "treble": 30, "bass": 18, "alto": 24, "tenor": 22, "soprano": 28, "mezzosoprano": 26,
+    "baritone": 20, "french": 32,
+}  # fmt: skip
+"""What the bottom line is called under a clef, as in `CLEFS`."""
+OTTAVAS = (0, 7, -7)
+"""Letters that a bracket over the staff adds to its notes."""
+
+
+def bottom_line(clef: str) -> int:
+    """The letter of the bottom line under a SIGN's clef; -1 where it is not known."""
+    name = clef.split("_")[0].split("^")[0]
+    octave = 7 * (("^8" in clef) - ("_8" in clef))
+    return BOTTOM_LINES[name] + octave if name in BOTTOM_LINES else -1
+
+
+def staff_truth(
+    piece: Engraving, here: np.ndarray, notes: np.ndarray, grid: Grid, rng: np.random.Generator
+) -> StaffTruth:
+    """The staves of the systems `here` and the `notes` of their page."""
+    numbers = np.flatnonzero(np.isin(piece.staves["system"], here))
+    staves = piece.staves[numbers]
+    around = piece.systems[staves["system"]]
+    course = Course.of(staves, around["left"], around["right"], grid)
+    centre = np.arange(grid.columns) + 0.5
+    lines = np.zeros((len(staves), 2, grid.columns), np.float32)
+    for i in range(len(staves)):
+        space = np.mean(course.bottom_y[i] - course.top_y[i]) / 4
+        for line, x, y in ((0, course.top_x[i], course.top_y[i]),
+                           (1, course.bottom_x[i], course.bottom_y[i])):  # fmt: skip
+            off = space * (rng.normal(0, 0.05) + rng.normal(0, 0.04, ALONG))
+            lines[i, line] = np.interp(centre, x, y + off) * CELL
+    first = np.searchsorted(piece.staves["system"], np.arange(len(piece.systems)))
+    unknown = np.full((len(staves), grid.columns), -100)
+    clefs, keys = unknown.copy(), unknown.copy()
+    letters = np.full(len(notes), -1)
+    index = np.full(len(piece.staves) + 1, -1)
+    index[numbers] = np.arange(len(numbers))
+    staff = index[np.where(notes["staff"] >= 0, first[notes["system"]] + notes["staff"], -1)]
+    signs = piece.signs[np.isin(piece.signs["system"], here) & (piece.signs["staff"] >= 0)]
+    signs = signs[np.argsort(signs["x"], kind="stable")]
+    sign_columns = grid.cells(signs["x"], signs["y"])[0]
+    for sign, column in zip(signs, np.clip(sign_columns, 0, None).astype(int), strict=True):
+        row = index[first[sign["system"]] + sign["staff"]]
+        if sign["kind"] == "clef":
+            letter = bottom_line(str(sign["value"]))
+            clefs[row, column:] = letter - CLEFS.start if letter in CLEFS else -100
+            if not (keys[row] >= 0).any():
+                keys[row, column:] = -KEYS.start
+            letters[(staff == row) & (notes["x"] > sign["x"] - 0.005)] = letter
+        elif sign["kind"] == "key" and int(sign["value"]) in KEYS:
+            keys[row, column:] = int(sign["value"]) - KEYS.start
+    good = np.flatnonzero(staff >= 0)
+    line = staves[staff[good]]
+    step = np.round((line["bottom"] - notes["y"][good]) / (line["bottom"] - line["top"]) * 8)
+    row = step.astype(int) - LOWEST
+    good, row = good[(row >= 0) & (row < STEPS)], row[(row >= 0) & (row < STEPS)]
+    column = np.clip(grid.cells(notes["x"][good], notes["y"][good])[0], 0, grid.columns - 1)
+    column = column.astype(int)
+    alterations = np.full(len(good), -100)
+    for k, note in enumerate(notes[good]):
+        for ottava in OTTAVAS:
+            letter = letters[good[k]] + ottava
+            away = int(note["pitch"]) - natural(letter + LOWEST + int(row[k]))
+            if letter in CLEFS and away in ALTERATIONS:
+                alterations[k] = away - ALTERATIONS.start
+                if ottava:
+                    clefs[staff[good[k]], column[k]] = letter - CLEFS.start
+                break
+    heads = np.stack([staff[good], row, column, ~notes["tied"][good]], 1)
+    left = np.clip(course.top_x[:, 0], 0, grid.columns - 1).astype(np.int64)
+    first_note = np.full(len(piece.systems), grid.columns)
+    fresh = notes[~notes["tied"]]
+    places = grid.cells(fresh["x"], fresh["y"])[0].astype(int)
+    np.minimum.at(first_note, fresh["system"], places)
+    start = start_columns(left, first_note[staves["system"]])
+    return StaffTruth(
+        torch.from_numpy(lines),
+        torch.from_numpy((staves["system"] - here[0]).astype(np.int64)),
+        torch.from_numpy(start),
+        torch.from_numpy(heads.astype(np.int64)),
+        torch.from_numpy(alterations.astype(np.int64)),
+        torch.from_numpy(clefs.astype(np.int64)),
+        torch.from_numpy(keys.astype(np.int64)),
+    )
+
+
 def page_stretch(on_page: np.ndarray, rng: np.random.Generator) -> slice:
     """Onset groups to play for a page: some of before, then a stretch on the page.
 
@@ -182,10 +314,26 @@ def draw_style(rng: np.random.Generator) -> Style:
     )
 
 
+def draw_take(
+    piece: Engraving, on_page: np.ndarray, seconds: float, rng: np.random.Generator
+) -> Take:
+    """A stretch of the page, sometimes broken off to go on elsewhere on it."""
+    take = Take.of(piece, draw_style(rng), page_stretch(on_page, rng), rng)
+    if rng.random() < JUMPS:
+        count = int(np.searchsorted(take.times, rng.uniform(0.2, 0.7) * seconds))
+        count = min(max(count, 2), len(take.times))
+        begun = Take(take.notes, take.times[:count], take.groups[:count])
+        target = int(rng.choice(on_page[: max(1, len(on_page) - 3)]))
+        other = Take.of(piece, draw_style(rng), slice(target, int(on_page[-1]) + 2), rng)
+        pause = rng.uniform(0.5, 2.0) if rng.random() < 0.5 else rng.uniform(0.15, 0.6)
+        take = begun.then(other, pause)
+    return take
+
+
 def note_rolls(
     notes: np.ndarray, count: int, fps: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(frames, 88) which pitches sound, and which begin at or one frame before."""
+    """(frames, 88) which pitches sound, and which begin at or up to two frames before."""
     begin = np.round(notes["onset"] * fps).astype(int)
     end = np.maximum(begin + 1, np.round((notes["onset"] + notes["duration"]) * fps).astype(int))
     pitch = notes["pitch"].astype(int) - 21
@@ -196,7 +344,7 @@ def note_rolls(
         np.add.at(edges, (np.clip(last, 0, count), pitch), -1)
         return np.cumsum(edges[:count], 0) > 0
 
-    return covered(begin, end), covered(begin, begin + 2)
+    return covered(begin, end), covered(begin, begin + 3)
 
 
 def compress(power: Floats, config: SpectrogramConfig) -> Floats:
@@ -211,17 +359,70 @@ def compress(power: Floats, config: SpectrogramConfig) -> Floats:
     return np.log1p(magnitude * (config.gain / level).astype(np.float32)[:, None])
 
 
-def place_targets(
-    performance: Performance, piece: Engraving, page: int, times: np.ndarray, grid: Grid
-) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
-    """Frames whose last onset is on the page, its system in the document, its column."""
-    onsets = performance.onsets
-    index = np.searchsorted(onsets["time"], times, side="right") - 1
-    chosen = np.flatnonzero((index >= 0) & (onsets["page"][index] == page))
-    here = onsets[index[chosen]]
-    system = piece.systems[here["system"]]
-    columns, _ = grid.cells(here["x"], (system["top"] + system["bottom"]) / 2)
-    return chosen, here["system"].astype(np.intp), columns
+@dataclass(frozen=True)
+class Groups:
+    """The onset groups of an engraving, as `score_onsets` numbers them.
+
+    Attributes:
+        heads: the first note head of each.
+        of_note: (notes,) the group of every note head; -1 where it continues a tie.
+        pitches: (groups, 88) bool.
+        lengths: (groups,) until the next, in quarter notes, as powers of two.
+    """
+
+    heads: np.ndarray
+    of_note: NDArray[np.intp]
+    pitches: NDArray[np.bool_]
+    lengths: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, notes: np.ndarray) -> Groups:
+        heads, group = score_onsets(notes)
+        fresh = group >= 0
+        pitches = np.zeros((len(heads), PITCHES), bool)
+        pitches[group[fresh], np.clip(notes["pitch"][fresh] - 21, 0, PITCHES - 1)] = True
+        moment = heads["onset"] + heads["grace"]
+        lengths = np.diff(moment, append=0.0)
+        last = np.append(np.diff(heads["score"]) != 0, True)
+        lengths[last] = heads["length"][last]
+        powers = np.log2(np.maximum(4 * lengths, 2.0 ** LENGTHS[0]))
+        return cls(heads, group, pitches, np.minimum(powers, LENGTHS[1]).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Take:
+    """A performance of some onset groups: what sounds, and the (onsets,) group of each time."""
+
+    notes: np.ndarray
+    times: Array
+    groups: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, piece: Engraving, style: Style, only: slice, rng: np.random.Generator) -> Take:
+        performance = perform(piece, rng, style, only)
+        groups = np.arange(only.start, only.start + len(performance.onsets))
+        return cls(sounding(performance), performance.onsets["time"], groups)
+
+    def then(self, other: Take, pause: float) -> Take:
+        """This one up to its last onset, then the other after `pause` seconds."""
+        gap = self.times[-1] + pause - other.times[0]
+        notes = other.notes.copy()
+        notes["onset"] += gap
+        kept = self.notes[self.notes["onset"] < self.times[-1] + pause - 0.02]
+        return Take(
+            np.concatenate([kept, notes]),
+            np.append(self.times, other.times + gap),
+            np.append(self.groups, other.groups),
+        )
+
+    def last_onsets(self, times: np.ndarray) -> NDArray[np.intp]:
+        """The number of the last onset at each of `times`, -1 before the first."""
+        return np.searchsorted(self.times, times, side="right") - 1
+
+    def last_pitches(self, index: NDArray[np.intp], groups: Groups) -> NDArray[np.bool_]:
+        """(frames, 3, 88) pitches of the onset `index`, of the one before and before that."""
+        table = np.concatenate([np.zeros((3, PITCHES), bool), groups.pitches[self.groups]])
+        return np.stack([table[np.maximum(index + 3 - back, 0)] for back in range(3)], 1)
 
 
 class Synthesiser(Protocol):
@@ -242,14 +443,18 @@ class Sampler:
         performances: int = 1,
         names: Sequence[str] = ("*",),
         use: str = TRAIN,
+        rooms: float = ROOMS,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        """`performances` of each page; `names` are patterns of engravings' names.
+        """`performances` of each page, a share `rooms` of them in a room.
+
+        `names` are patterns of engravings' names.
 
         Raises:
             ScoreError: the set has no such engraving.
         """
-        self.sound, self.config, self.performances = sound, config, performances
+        self.sound, self.config = sound, config
+        self.performances, self.rooms = performances, rooms
         self.canvas, self.count = CANVAS, FRAMES
         self.entries = [
             entry
@@ -269,8 +474,8 @@ class Sampler:
     def sample(self, name: str, page: int, rng: np.random.Generator) -> PageSample | None:
         """A spoilt page with fresh performances, or None where the page holds too little."""
         piece = self._set.tables(name)
-        heads, _ = score_onsets(piece.notes)
-        on_page = np.flatnonzero(heads["page"] == page)
+        groups = Groups.of(piece.notes)
+        on_page = np.flatnonzero(groups.heads["page"] == page)
         here = np.flatnonzero(piece.systems["page"] == page)
         if len(on_page) < 4 or not len(here):
             return None
@@ -280,66 +485,84 @@ class Sampler:
         course = Course.of(boxes, boxes["left"], boxes["right"], grid)
         systems = system_rows(shaken(course, grid, rng), grid.rows, grid.columns)
         left, right = np.array([[s.left, s.right] for s in systems]).T
+        starts = np.cumsum(right - left) - (right - left)
 
-        heard = []
+        def to_cells(system: np.ndarray, column: Array) -> NDArray[np.int64]:
+            """Columns of the systems `here` to cells of the strip."""
+            inside = np.clip(column.astype(int) - left[system], 0, (right - left)[system] - 1)
+            return np.asarray(starts[system] + inside, np.int64)
+
+        heads = groups.heads[on_page]
+        around = piece.systems[heads["system"]]
+        column, _ = grid.cells(heads["x"], (around["top"] + around["bottom"]) / 2)
+        system = heads["system"] - here[0]
+        seen = (column > left[system]) & (column < right[system])
+        onset_cells = to_cells(system, column)
+
+        takes = []
         for _ in range(self.performances):
-            one = self._hear(piece, page, on_page, grid, (int(here[0]), left, right), rng)
+            one = self._hear(piece, groups, on_page, seen, rng)
             if one is None:
                 return None
-            heard.append(one)
-        frames, active, onset, chosen, places = zip(*heard, strict=True)
+            takes.append(one)
+        frames, heard, chosen, targets = zip(*takes, strict=True)
 
-        notes = piece.notes[piece.notes["page"] == page]
+        printed = piece.notes["page"] == page
+        notes, group = piece.notes[printed], groups.of_note[printed]
+        begun = np.minimum(np.searchsorted(on_page, group), len(on_page) - 1)
         pitch = np.clip(notes["pitch"] - 21, 0, PITCHES - 1)
         column, row = grid.cells(notes["x"], notes["y"])
+        cell = to_cells(notes["system"] - here[0], column)
         row = np.clip(row, 0, grid.rows - 1).astype(int)
         column = np.clip(column, 0, grid.columns - 1).astype(int)
-        local = notes["system"] - here[0]
-        starts = np.cumsum(right - left) - (right - left)
-        cell = starts[local] + np.clip(column - left[local], 0, (right - left)[local] - 1)
         number = np.repeat(np.arange(len(chosen)), [len(c) for c in chosen])
         return PageSample(
-            torch.from_numpy(image),
-            systems,
-            torch.from_numpy(np.stack([row, column, pitch], 1).astype(np.int64)),
-            torch.from_numpy(np.stack([cell, pitch], 1).astype(np.int64)),
-            torch.from_numpy(page_maps(piece, here, course, grid)),
-            torch.from_numpy(np.stack(frames)),
-            torch.from_numpy(np.stack(active)),
-            torch.from_numpy(np.stack(onset)),
-            torch.from_numpy(np.stack([number, np.concatenate(chosen)], 1)),
-            torch.from_numpy(np.concatenate(places).astype(np.float32)),
+            image=torch.from_numpy(image),
+            systems=systems,
+            heads=torch.from_numpy(np.stack([row, column, pitch], 1).astype(np.int64)),
+            head_onsets=torch.from_numpy(np.where(on_page[begun] == group, begun, -1)),
+            cell_heads=torch.from_numpy(np.stack([cell, pitch], 1).astype(np.int64)),
+            maps=torch.from_numpy(page_maps(piece, here, course, grid)),
+            staves=staff_truth(piece, here, notes, grid, rng),
+            onset_cells=torch.from_numpy(onset_cells),
+            onset_pitches=torch.from_numpy(groups.pitches[on_page]),
+            onset_lengths=torch.from_numpy(groups.lengths[on_page]),
+            frames=torch.from_numpy(np.stack(frames)),
+            heard=torch.from_numpy(np.stack(heard)),
+            target_frames=torch.from_numpy(np.stack([number, np.concatenate(chosen)], 1)),
+            target_onsets=torch.from_numpy(np.concatenate(targets)),
         )
 
     def _hear(
         self,
         piece: Engraving,
-        page: int,
+        groups: Groups,
         on_page: np.ndarray,
-        grid: Grid,
-        systems: tuple[int, np.ndarray, np.ndarray],
+        seen: NDArray[np.bool_],
         rng: np.random.Generator,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
-        """Frames, active and beginning pitches, target frames and places of a performance."""
-        first, left, right = systems
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+        """Frames, what is heard in them, the frames with a target, and the targets.
+
+        A target is a place in `on_page`; those not `seen` are none.
+        """
         fps = self.config.fps
+        times = (np.arange(self.count) + 0.5) / fps
         for _ in range(TRIES):
-            performance = perform(piece, rng, draw_style(rng), page_stretch(on_page, rng))
-            times = (np.arange(self.count) + 0.5) / fps
-            times = times[times < performance.onsets["time"][-1] + 0.5]
-            chosen, system, column = place_targets(performance, piece, page, times, grid)
-            system = system - first
-            keep = (column > left[system]) & (column < right[system])
-            chosen, system, column = chosen[keep], system[keep], column[keep]
+            take = draw_take(piece, on_page, self.count / fps, rng)
+            index = take.last_onsets(times)
+            group = take.groups[np.maximum(index, 0)]
+            place = np.minimum(np.searchsorted(on_page, group), len(on_page) - 1)
+            wanted = (index >= 0) & (on_page[place] == group) & seen[place]
+            chosen = np.flatnonzero(wanted & (times < take.times[-1] + 0.5))
             if len(chosen) >= FEWEST:
                 break
         else:
             return None
-        notes = sounding(performance)
-        power = augment(self.sound.synthesise(notes, self.count, rng), rng)
-        active, onset = note_rolls(notes, self.count, fps)
-        places = np.stack([system, column], 1)
-        return compress(power, self.config), active, onset, chosen, places
+        power = self.sound.synthesise(take.notes, self.count, rng)
+        power = augment(power, rng, self.config, self.rooms)
+        rolls = np.stack(note_rolls(take.notes, self.count, fps), 1)
+        heard = np.concatenate([rolls, take.last_pitches(index, groups)], 1)
+        return compress(power, self.config), heard, chosen, place[chosen]
 
     def pair(self, seed: int, step: int) -> tuple[PageSample, PageSample]:
         """Two pages, of the same piece where it has two: hard negatives.
@@ -360,10 +583,13 @@ class Sampler:
         return first, self._good(name, page, rng)[0]
 
     def pairs(
-        self, seed: int, start: int = 0, workers: int = 0
-    ) -> Iterator[tuple[PageSample, PageSample]]:
-        """Pairs from step `start` on, the same for any number of workers."""
-        return stream(_Pairs(self, seed), start, workers)
+        self, seed: int, start: int = 0, workers: int = 0, share: tuple[int, int] = (0, 1)
+    ) -> Generator[tuple[PageSample, PageSample], None, None]:
+        """Pairs from step `start` on, the same for any number of workers.
+
+        `share` (n, of) takes pair n of every `of` that make a step.
+        """
+        return stream(_Pairs(self, seed, *share), start, workers)
 
     def _good(
         self, name: str, page: int, rng: np.random.Generator
@@ -390,6 +616,8 @@ class Sampler:
 class _Pairs:
     sampler: Sampler
     seed: int
+    number: int
+    of: int
 
     def __call__(self, step: int) -> tuple[PageSample, PageSample]:
-        return self.sampler.pair(self.seed, step)
+        return self.sampler.pair(self.seed, step * self.of + self.number)

@@ -23,46 +23,49 @@ from sf_plugin.positions import Position
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.measures import PlainMapper
 from sf_plugin.score.model import Score
-from sf_plugin.tracking.document import DocumentCells
+from sf_plugin.tracking.document import DocumentOnsets
 from sf_plugin.tracking.tracker import Tracker, TrackerConfig
 from sf_plugin.unet.follower import UNetFollower
 from sf_plugin.unet.weights import SHIPPED
 
 CANDIDATES: dict[str, Sequence[object]] = {
-    "trust": (0.05, 0.07, 0.1, 0.14, 0.2, 0.3),
-    "jump": (1e-7, 1e-6, 1e-5),
-    "hold": (0.85, 0.9, 0.95, 0.98),
-    "glance": (0.3, 0.6, 1.0, 1.5),
-    "speeds": (
-        (0, 3, 5, 8, 11, 15, 20, 27, 36, 50),
-        (0, 2, 4, 6, 8, 10, 13, 16, 20, 25, 32, 40),
-        (0, 4, 7, 11, 16, 24, 36, 54),
+    "trust": (0.0, 0.3, 0.5, 1.0, 2.0, 4.0),
+    "accent": (0.0, 0.1, 0.2, 0.3, 0.45, 0.65, 0.9),
+    "jump": (2e-5, 2e-4, 1e-3, 4e-3),
+    "change": (0.15, 0.4, 1.0),
+    "tempi": (
+        TrackerConfig.tempi,
+        (0, 0.3, 0.38, 0.47, 0.58, 0.72, 0.9, 1.1, 1.4, 1.7, 2.1, 2.6, 3.2, 4.0, 5.0, 6.5),
+        (0, 0.4, 0.7, 1.1, 1.8, 2.9, 4.7),
     ),
-    "doubt": (1e-4, 1e-3, 1e-2),
+    "glance": (0.7, 1.0, 1.5, 2.0),
+    "doubt": (1e-6, 1e-5, 1e-4, 1e-3),
+    "pause_jump": (0.01, 0.05, 0.15),
 }
 
 
 @dataclass
 class Hearing:
-    """A recording as the network hears it."""
+    """A recording as the network hears it, `fps` times a second."""
 
-    document: DocumentCells
+    document: DocumentOnsets
     layout: Layout
     truth: Truth
     logits: NDArray[np.float16]
     time: list[float]
     quiet: list[bool]
-    struck: list[bool]
+    struck: list[float]
+    fps: float
 
 
 class _Ear(Tracker):
     """Stands in the tracker's place and keeps what it is told."""
 
     def keep(self) -> None:
-        self.heard: list[tuple[NDArray[np.float16], float, bool, bool]] = []
+        self.heard: list[tuple[NDArray[np.float16], float, bool, float]] = []
 
     def step(  # type: ignore[override]
-        self, logits: NDArray[np.float32], time: float, *, quiet: bool, struck: bool
+        self, logits: NDArray[np.float32], time: float, *, quiet: bool = False, struck: float = 1.0
     ) -> None:
         self.heard.append((logits.astype(np.float16), time, quiet, struck))
 
@@ -76,7 +79,8 @@ def listen(pieces: Sequence[EngravedPiece], weights: Path) -> list[Hearing]:
         for case in piece():
             if case.score is not on_stand:
                 on_stand, layout = case.score, follower.prepare(case.score)
-            ear = _Ear(follower.document, follower.spectrogram.config.fps)
+            fps = follower.spectrogram.config.fps
+            ear = _Ear(follower.document, fps)
             ear.keep()
             follower.tracker = ear
             follower.reset()
@@ -91,17 +95,16 @@ def listen(pieces: Sequence[EngravedPiece], weights: Path) -> list[Hearing]:
                     list(time),
                     list(quiet),
                     list(struck),
+                    fps,
                 )
             )
         print(piece.name, flush=True)
     return out
 
 
-def follow(
-    hearing: Hearing, config: TrackerConfig, fps: float = 20
-) -> tuple[list[Position], NDArray[np.float64]]:
+def follow(hearing: Hearing, config: TrackerConfig) -> tuple[list[Position], NDArray[np.float64]]:
     """Positions, and the (frames, 2) signs of confidence."""
-    tracker = Tracker(hearing.document, fps, config)
+    tracker = Tracker(hearing.document, hearing.fps, config)
     mapper = PlainMapper()
     mapper.open(hearing.layout)
     positions, signs = [], []

@@ -10,7 +10,7 @@ import io
 import itertools
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -142,7 +142,7 @@ class _Steps(Dataset[tuple[bytes, Tensor]], Generic[Item]):
 
 def stream(
     make: Callable[[int], Item], start: int = 0, workers: int = 1, ahead: int = 3
-) -> Iterator[Item]:
+) -> Generator[Item, None, None]:
     """`make(start)`, `make(start + 1)`, … without end; leaving the iterator ends the workers.
 
     Args:

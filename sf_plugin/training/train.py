@@ -1,32 +1,48 @@
-"""Train the network: one loop, read top to bottom.
+"""Train a network: one loop, read top to bottom.
 
-    python -m sf_plugin.training.train DATA TEMPLATES RUN --minutes 90
+    scorefollow train DATA RUN --minutes 90
 
-Checkpoints go to RUN/last.pt and training resumes from there; curves to
-RUN/curves.jsonl.  `--export FILE` writes the averaged weights as safetensors.
+or, in two processes, each with its share of the samples and the mean of all gradients,
+
+    torchrun --nproc-per-node 2 -m sf_plugin.training.train DATA RUN --minutes 90
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import itertools
-import json
 import math
+import shutil
+import signal
+import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
+from typing import Any
 
+import numpy as np
 import torch
 
-from sf_plugin.audio.spectrogram import SpectrogramConfig
-from sf_plugin.dataset.registry import Registry
+from sf_plugin.dataset.registry import EXTRA, Registry
 from sf_plugin.dataset.shards import ShardSet
 from sf_plugin.dataset.templates import Templates
-from sf_plugin.training.data import Sampler
+from sf_plugin.errors import ScoreError
+from sf_plugin.followers import Progress, no_progress
+from sf_plugin.training.checkpoints import Counts, Learner, TrainingError, begin_with
+from sf_plugin.training.curves import Curves
+from sf_plugin.training.data import PageSample, Sampler
 from sf_plugin.training.losses import WEIGHTS, losses
+from sf_plugin.training.parallel import Group, joined
+from sf_plugin.training.validation import Validation
 from sf_plugin.unet.config import CONFIGS
 from sf_plugin.unet.network import ScoreUNet
 from sf_plugin.unet.weights import save_weights
+
+LINE = 50  # steps a line of the curves
+CHECKPOINT = 250  # steps
+HEARD_FIRST = 60  # samples that tell how loud each bin is
+
+TEMPLATES = {"default": "templates.npz", "cunet": "templates-cunet.npz"}
 
 
 def learning_rate(step: int, done: float, peak: float, warm_up: int = 150) -> float:
@@ -35,97 +51,222 @@ def learning_rate(step: int, done: float, peak: float, warm_up: int = 150) -> fl
     return peak * min(1.0, (step + 1) / warm_up) * cosine
 
 
-def how_far(step: int, spent: float, args: argparse.Namespace) -> float:
+def how_far(counts: Counts, args: argparse.Namespace) -> float:
     """Share of the training done, by time where `--minutes` is given, else by steps."""
-    return float(spent / 60 / args.minutes if args.minutes else step / args.steps)
+    if args.minutes is not None:
+        return float(counts.spent / 60 / args.minutes)
+    return float(counts.step / args.steps)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path, help="set of engraved pieces")
-    parser.add_argument("templates", type=Path)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--pieces", action="append", help="pattern of names, repeatable")
-    parser.add_argument("--steps", type=int, default=12000, help="of two pages each")
-    parser.add_argument("--performances", type=int, default=1, help="of each page")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
-    parser.add_argument("--minutes", type=float, help="stop and schedule by time instead")
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--export", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+def seed_of(seed: int, number: int) -> int:
+    """Of all that is drawn for sample `number` of a run."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, or SIGTERM came; the second time it acts as ever."""
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        came.append(number)
+        signal.signal(number, before[number])
+
+    before: dict[int, Any] = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def read_templates(args: argparse.Namespace) -> Templates:
+    """The notes to make sound of, as the network to be trained hears."""
+    path = args.templates or args.data / TEMPLATES[args.config]
+    if not path.exists():
+        raise TrainingError(
+            f"{path}: is not there: measure it: "
+            f"scorefollow dataset templates {path} --config {args.config}"
+        )
+    return Templates(path, CONFIGS[args.config].spectrogram)
+
+
+def make_learner(args: argparse.Namespace, sampler: Sampler, group: Group) -> Learner:
+    """Where the run in its folder is, or a new one."""
     torch.manual_seed(args.seed)
-    args.run.mkdir(parents=True, exist_ok=True)
-
-    spectrogram = SpectrogramConfig()
-    shards = ShardSet(args.data)
-    sampler = Sampler(
-        shards, Templates(args.templates), spectrogram, args.performances, args.pieces or ["*"]
-    )
-    Registry.load().check_training(
-        (entry.piece, shards.load(entry.name, images=False).notes) for entry in sampler.entries
-    )
-    print(f"{len(sampler.entries)} engravings, {len(sampler.pages)} pages", flush=True)
-    net = ScoreUNet(CONFIGS["default"])
-    net.page.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=1e-2)
-    step, spent = 0, 0.0
-    checkpoint = args.run / "last.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        net.load_state_dict(saved["net"])
-        average = copy.deepcopy(net)
-        average.load_state_dict(saved["average"])
-        optimiser.load_state_dict(saved["optimiser"])
-        step, spent = saved["step"], saved["spent"]
-        print(f"resumed at step {step}", flush=True)
-    else:
-        pairs = itertools.islice(sampler.pairs(args.seed), 60)
-        frames = torch.cat([pair[0].frames.flatten(0, 1) for pair in pairs])
+    net = ScoreUNet(CONFIGS[args.config])
+    checkpoint = args.folder / "last.pt"
+    if not checkpoint.exists():
+        if args.begin_with:
+            count = begin_with(net, args.begin_with)
+            group.tell(f"begins with {count} tensors of {args.begin_with}")
+        with closing(sampler.pairs(args.seed, 0, args.workers)) as pairs:
+            heard = [first.frames.flatten(0, 1) for first, _ in islice(pairs, HEARD_FIRST)]
+        frames = torch.cat(heard)
         net.audio.mean.copy_(frames.mean(0))
         net.audio.deviation.copy_(frames.std(0) + 0.05)
-        average = copy.deepcopy(net)
-    samples = sampler.pairs(args.seed, step, args.workers)
-    sums: dict[str, float] = {}
-    since, began = 0, time.time()
-    while (done := how_far(step, spent, args)) < 1:
-        before = time.time()
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, done, args.rate)
-        terms, scores = losses(net, next(samples))
-        loss = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
-        if torch.isfinite(norm):
-            optimiser.step()
-        step += 1
-        spent += time.time() - before
-        last = how_far(step, spent, args) >= 1
-        keep = min(0.998, step / (step + 20))
-        with torch.no_grad():
-            for mean, new in zip(average.parameters(), net.parameters(), strict=True):
-                mean.lerp_(new, 1 - keep)
-        figures = scores | {name: float(term.detach()) for name, term in terms.items()}
-        for name, value in figures.items():
-            sums[name] = sums.get(name, 0.0) + value
-        since += 1
-        if step % 50 == 0:
-            line = {"step": step} | {name: round(value / since, 4) for name, value in sums.items()}
-            line["seconds"] = round((time.time() - began) / since, 3)
-            print(json.dumps(line), flush=True)
-            with (args.run / "curves.jsonl").open("a") as curves:
-                curves.write(json.dumps(line) + "\n")
-            sums, since, began = {}, 0, time.time()
-        if step % 250 == 0 or last:
-            state = {"net": net.state_dict(), "average": average.state_dict(),
-                     "optimiser": optimiser.state_dict(), "step": step, "spent": spent}  # fmt: skip
-            torch.save(state, checkpoint.with_suffix(".partial"))
-            checkpoint.with_suffix(".partial").replace(checkpoint)
-            save_weights(average, args.export or args.run / "weights.safetensors")
+    for part in args.freeze:
+        getattr(net, part).requires_grad_(False)
+    net.to(group.device)
+    net.page.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    group.agree(net)
+    learner = Learner(net, args.rate)
+    if checkpoint.exists():
+        learner.load(checkpoint)
+        group.tell(f"resumed at step {learner.counts.step}")
+    return learner
+
+
+def make_validation(
+    args: argparse.Namespace, shards: ShardSet, sound: Templates, group: Group
+) -> Validation | None:
+    """Of the set's pieces for choosing; None where it has none."""
+    try:
+        sampler = Sampler(shards, sound, sound.config, use=EXTRA, rooms=1.0)
+    except ScoreError:
+        group.tell(f"{args.data}: has no pieces for the use 'extra': the last weights are kept")
+        return None
+    return Validation.of(sampler, args.workers, group)
+
+
+class Run:
+    """A training as its folder keeps it."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        learner: Learner,
+        validation: Validation | None,
+        group: Group,
+    ) -> None:
+        self.args, self.learner, self.validation, self.group = args, learner, validation, group
+        self.counts = learner.counts
+        self.weights, self.checkpoint = args.folder / "weights.safetensors", args.folder / "last.pt"
+        self.curves = Curves(args.folder, self.counts.step) if group.leads else None
+        self.began = self.line_began = time.monotonic()
+        self.spent_before = self.counts.spent
+        self.rows: list[dict[str, float]] = []
+        self.stopped = self.due = False
+        self.finished = how_far(self.counts, args) >= 1
+
+    def step(self, pair: tuple[PageSample, ...], stopping: bool) -> None:
+        """Learn from one pair; `stopping` of any process stops all."""
+        counts, group, net = self.counts, self.group, self.learner.net
+        torch.manual_seed(seed_of(self.args.seed, counts.step * group.size + group.rank))
+        terms, scores = losses(net, tuple(page.to(group.device) for page in pair))
+        self.learner.optimiser.zero_grad()
+        torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum().backward()
+        group.average_gradients(net.parameters())
+        done = how_far(counts, self.args)
+        finite = self.learner.update(learning_rate(counts.step, done, self.args.rate))
+        spent = self.spent_before + time.monotonic() - self.began
+        row = group.means(
+            {"spent": spent, "stop": float(stopping)}
+            | scores
+            | {name: float(term.detach()) for name, term in terms.items()}
+        )
+        period = 60 * self.args.validate
+        self.due = row["spent"] // period > counts.spent // period
+        counts.spent = row.pop("spent")
+        self.stopped = row.pop("stop") > 0
+        self.finished = how_far(counts, self.args) >= 1
+        if finite:
+            self.rows.append(row)
+        else:
+            group.tell(f"step {counts.step}: not finite: skipped ({counts.skipped} so far)")
+
+    def draw_line(self) -> None:
+        """The means since the last line."""
+        names = self.rows[0] if self.rows else {}
+        figures = {name: float(np.mean([row[name] for row in self.rows])) for name in names}
+        figures["seconds"] = (time.monotonic() - self.line_began) / LINE
+        self._note(figures)
+        self.rows, self.line_began = [], time.monotonic()
+
+    def validate(self) -> None:
+        """Keep the averaged weights if they are the best so far."""
+        if self.validation is None:
+            return
+        counts = self.counts
+        figures = self.validation.score(self.learner.average, self.group)
+        counts.waited += 1
+        if figures["place"] < (math.inf if counts.best is None else counts.best):
+            counts.best, counts.waited = figures["place"], 0
+            if self.group.leads:
+                save_weights(self.learner.average, self.weights)
+        self._note({f"valid_{name}": value for name, value in figures.items()})
+        if self.args.patience is not None and counts.waited >= self.args.patience:
+            self.group.tell(f"no gain in {counts.waited} validations: enough")
+            self.finished = True
+
+    def keep(self) -> None:
+        """Where the run is; and its weights, where nothing chooses them."""
+        if self.group.leads:
+            self.learner.save(self.checkpoint)
+            if self.counts.best is None:
+                save_weights(self.learner.average, self.weights)
+
+    def close(self) -> None:
+        """Of the curves."""
+        if self.curves is not None:
+            self.curves.close()
+
+    def _note(self, figures: dict[str, float]) -> None:
+        words = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        self.group.tell(f"step {self.counts.step}  {words}")
+        if self.curves is not None:
+            self.curves.write(self.counts.step, figures)
+
+
+def train(args: argparse.Namespace, progress: Progress = no_progress) -> bool:
+    """Train as `scorefollow train` says; False if it was asked to stop before the end.
+
+    Raises:
+        ScoreFollowerError: the set, the templates, the start or the checkpoint is unfit.
+    """
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    with joined() as group:
+        show = progress if group.leads else no_progress
+        shards, sound = ShardSet(args.data), read_templates(args)
+        sampler = Sampler(shards, sound, sound.config, args.performances, args.pieces)
+        Registry.load().check_training(
+            (entry.piece, shards.load(entry.name, images=False).notes) for entry in sampler.entries
+        )
+        group.tell(f"{len(sampler.entries)} engravings, {len(sampler.pages)} pages")
+        learner = make_learner(args, sampler, group)
+        counts = learner.counts
+        run = Run(args, learner, make_validation(args, shards, sound, group), group)
+        share = group.rank, group.size
+        with (
+            asked_to_stop() as stopping,
+            closing(run),
+            closing(sampler.pairs(args.seed, counts.step, args.workers, share)) as pairs,
+        ):
+            while not (run.finished or run.stopped):
+                run.step(next(pairs), stopping())
+                if args.minutes is None:
+                    show("steps", counts.step, args.steps)
+                else:
+                    show("minutes", int(counts.spent / 60), math.ceil(args.minutes))
+                if counts.step % LINE == 0:
+                    run.draw_line()
+                if run.due or run.finished:
+                    run.validate()
+                if run.due or run.finished or run.stopped or counts.step % CHECKPOINT == 0:
+                    run.keep()
+        if args.export and group.leads:
+            partial = args.export.with_name(args.export.name + ".partial")
+            shutil.copyfile(run.weights, partial).replace(args.export)
+        if run.finished:
+            group.tell(f"{args.export or run.weights}: the averaged weights of {counts.step} steps")
+        else:
+            group.tell(f"stopped at step {counts.step}: the same command goes on from there")
+    return run.finished
 
 
 if __name__ == "__main__":
-    main()
+    from sf_plugin.cli import main
+
+    sys.exit(main(["train", *sys.argv[1:]]))

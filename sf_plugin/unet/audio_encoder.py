@@ -21,7 +21,7 @@ class CausalConv(nn.Module):
         super().__init__()
         self.past = (kernel - 1) * dilation
         if bins:  # (batch, channels, time, bins)
-            self.conv: nn.Module = nn.Conv2d(
+            self.conv: nn.Conv1d | nn.Conv2d = nn.Conv2d(
                 inputs,
                 outputs,
                 (kernel, bins),
@@ -44,7 +44,7 @@ class CausalConv(nn.Module):
 class CausalEncoder(nn.Module):
     """Two convolutions over time and pitch, four dilated ones over time, an LSTM.
 
-    About 1.8 s of hearing before the LSTM.  `forward` takes (batch, frames,
+    About 1.6 s of hearing before the LSTM.  `forward` takes (batch, frames,
     bins) and the state, and gives (batch, frames, audio_memory) and the new
     state; cutting the frames into calls changes nothing.
     """
@@ -62,7 +62,7 @@ class CausalEncoder(nn.Module):
         self.project = nn.Linear(24 * ((bins + 1) // 2), width)
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(4)])
         self.temporal = nn.ModuleList(
-            [CausalConv(width, width, 3, dilation=2**i) for i in range(4)]
+            [CausalConv(width, width, 3, dilation=2 ** (i + 1)) for i in range(4)]
         )
         self.memory = nn.LSTM(width, config.audio_memory, batch_first=True)
         self.out = config.audio_memory + width
@@ -136,3 +136,93 @@ class WindowEncoder(nn.Module):
 
 def audio_encoder(config: UNetConfig) -> CausalEncoder | WindowEncoder:
     return CausalEncoder(config) if config.audio == "causal" else WindowEncoder(config)
+
+
+class Stream:
+    """An encoder that hears one frame at a time and remembers; what the whole would give."""
+
+    def __init__(self, encoder: CausalEncoder | WindowEncoder) -> None:
+        self.encoder = encoder
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was heard."""
+        self._state: State | None = None
+
+    def hear(self, frame: Tensor) -> Tensor:
+        """(bins,) to (out,)."""
+        z, self._state = self.encoder(frame[None, None], self._state)
+        return z[0, 0]
+
+
+def convolutions(layers: nn.ModuleList) -> list[CausalConv]:
+    """The layers as what they are."""
+    return [layer for layer in layers if isinstance(layer, CausalConv)]
+
+
+class CausalStream(Stream):
+    """The causal encoder a frame at a time, without the cost of calling its layers.
+
+    The weights are laid out once for products with one vector, and what the layers
+    remember stays in place.
+    """
+
+    def __init__(self, encoder: CausalEncoder) -> None:
+        self._spectral = []
+        for layer in convolutions(encoder.spectral):
+            weight, bias = layer.conv.parameters()
+            laid = weight.flatten(1).T.contiguous()
+            self._spectral.append((laid, bias, layer.conv.stride[1]))
+        self._temporal = []
+        for norm, layer in zip(encoder.norms, convolutions(encoder.temporal), strict=True):
+            weight, bias = layer.conv.parameters()
+            self._temporal.append((norm, weight.transpose(1, 2).flatten(1).contiguous(), bias))
+        from_input, from_hidden, bias, more_bias = encoder.memory.all_weights[0]
+        self._gates = torch.cat([from_input, from_hidden], 1)
+        self._gates_bias = bias + more_bias
+        super().__init__(encoder)
+
+    def reset(self) -> None:
+        encoder = self.encoder
+        assert isinstance(encoder, CausalEncoder)
+        bins, channels = len(encoder.mean), 1
+        self._seen = []
+        spectral = convolutions(encoder.spectral)
+        for layer, (_, _, hop) in zip(spectral, self._spectral, strict=True):
+            self._seen.append(torch.zeros(channels, 3, bins + 4))
+            channels, bins = layer.conv.out_channels, (bins - 1) // hop + 1
+        self._rows = [
+            torch.zeros(layer.past + 1, layer.conv.in_channels)
+            for layer in convolutions(encoder.temporal)
+        ]
+        self._count = 0
+        self._hidden = torch.zeros(encoder.memory.hidden_size)
+        self._cell = torch.zeros(encoder.memory.hidden_size)
+
+    def hear(self, frame: Tensor) -> Tensor:
+        encoder = self.encoder
+        assert isinstance(encoder, CausalEncoder)
+        x = ((frame - encoder.mean) / encoder.deviation)[None]
+        for seen, (weight, bias, hop) in zip(self._seen, self._spectral, strict=True):
+            seen[:, :2] = seen[:, 1:].clone()
+            seen[:, 2, 2:-2] = x
+            windows = seen.unfold(2, 5, hop).permute(2, 0, 1, 3).flatten(1)
+            x = F.elu(torch.addmm(bias, windows, weight)).T
+        x = encoder.project(x.flatten())
+        for rows, (norm, weight, bias) in zip(self._rows, self._temporal, strict=True):
+            reach = len(rows)
+            now = self._count % reach
+            rows[now] = F.elu(norm(x))
+            oldest, middle = (now + 1) % reach, (now - reach // 2) % reach
+            x = x + torch.addmv(bias, weight, rows[[oldest, middle, now]].flatten())
+        self._count += 1
+        told = torch.addmv(self._gates_bias, self._gates, torch.cat([x, self._hidden]))
+        take, forget, new, tell = told.chunk(4)
+        self._cell = torch.sigmoid(forget) * self._cell + torch.sigmoid(take) * torch.tanh(new)
+        self._hidden = torch.sigmoid(tell) * torch.tanh(self._cell)
+        return torch.cat([x, self._hidden])
+
+
+def audio_stream(encoder: CausalEncoder | WindowEncoder) -> Stream:
+    """The quickest way to hear frame by frame."""
+    return CausalStream(encoder) if isinstance(encoder, CausalEncoder) else Stream(encoder)

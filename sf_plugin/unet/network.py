@@ -5,9 +5,10 @@ Score Sheet Images" (ISMIR 2020).  Blocks before the first conditioned one see
 only the page and are computed once; the rest is computed per frame.
 
 With the "strip" readout the page is read down to block H; the systems found on
-it are collapsed to one row of cells in reading order, and block I, conditioned
-on the audio, says how likely each cell is being played.  Painted back into the
-systems' boxes that is the mask.
+it are collapsed to one row of cells in reading order and the onsets are found
+on it.  The pitches at each are read off the straightened staves.  Block I,
+conditioned on the audio, says how likely each onset is the last that was
+played.  Painted back into the systems' boxes that is the mask.
 """
 
 from __future__ import annotations
@@ -21,9 +22,15 @@ from torch.nn import functional as F
 
 from sf_plugin.unet.audio_encoder import audio_encoder
 from sf_plugin.unet.config import BLOCKS, UNetConfig
+from sf_plugin.unet.staff_reader import PITCHES, StaffReader
 
-PITCHES = 88  # MIDI 21 to 108
 MAP_NAMES = ("systems", "staves", "bars")
+HEARD = ("sounding", "beginning", "last", "second last", "third last")
+"""What is said of every pitch: it sounds now, it begins now, it began at the
+last onset, at the one before, at the one before that."""
+
+RARE = -4.0
+"""Logit that training begins with of what is seldom true."""
 
 
 class FiLM(nn.Module):
@@ -76,7 +83,7 @@ class RowMemory(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         rows = x.permute(0, 2, 3, 1).reshape(batch * height, width, channels)
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             y, _ = self.lstm(rows.float())
         y = y.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
         return x + y.to(x.dtype)
@@ -206,36 +213,68 @@ class Strip(nn.Module):
         return x
 
 
+class OnsetReader(nn.Module):
+    """What stands at every onset: its cells, its pitches, and the onsets around it."""
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(3 * cells + PITCHES, cells)
+        self.norms = nn.ModuleList([nn.LayerNorm(cells) for _ in range(3)])
+        self.along = nn.ModuleList([Along(cells, 2**i) for i in range(3)])
+        self.length = nn.Linear(cells, 1)
+
+    def forward(self, strip: Tensor, at: Tensor, pitches: Tensor) -> Tensor:
+        """(cells, channels) of a page, (onsets,) cells, (onsets, 88) to (onsets, channels)."""
+        last = len(strip) - 1
+        near = torch.stack([(at - 1).clamp(min=0), at, (at + 1).clamp(max=last)], 1)
+        x = strip[at] + self.enter(torch.cat([F.elu(strip[near]).flatten(1), pitches], 1))
+        for norm, layer in zip(self.norms, self.along, strict=True):
+            x = x + layer(F.elu(norm(x)))
+        return F.elu(x)
+
+
 @dataclass(frozen=True)
-class Cells:
-    """What block I keeps of a strip: per cell a key, a narrow key, a prior logit, its pitches."""
+class Onsets:
+    """What block I keeps of the onsets, in order.
+
+    Attributes:
+        key: (onsets, channels + 3 * 88) what a frame's question is compared with: a
+            learned key, then the pitches read here, one and two onsets before.
+        narrow: (onsets, narrow channels) what the audio conditions.
+        prior: (onsets,) logit of any place.
+    """
 
     key: Tensor
     narrow: Tensor
     prior: Tensor
-    pitches: Tensor
 
     @classmethod
-    def join(cls, strips: Sequence[Cells]) -> Cells:
-        """Strips of several pages as one, in order."""
+    def join(cls, pages: Sequence[Onsets]) -> Onsets:
+        """Onsets of several pages as one, in order."""
         return cls(
             *(
-                torch.cat([getattr(strip, name) for strip in strips])
-                for name in ("key", "narrow", "prior", "pitches")
+                torch.cat([getattr(page, name) for page in pages])
+                for name in ("key", "narrow", "prior")
             )
         )
 
 
 def unit(x: Tensor) -> Tensor:
     """Rows of non-negative numbers to about unit length; rows of almost nothing stay small."""
-    return x / (x.square().sum(1, keepdim=True) + 0.1).sqrt()
+    return x / (x.square().sum(-1, keepdim=True) + 0.1).sqrt()
+
+
+def earlier(x: Tensor, count: int) -> Tensor:
+    """Row n - count in row n; nothing in the first rows."""
+    return F.pad(x, (0, 0, count, 0))[: len(x)]
 
 
 class StripBlock(nn.Module):
-    """Block I on the strip: FiLM by the audio, then one logit a cell.
+    """Block I on the strip's onsets: FiLM by the audio, then one logit an onset.
 
     Besides the conditioned features it compares directly: a learned query with
-    the cells' keys, and the pitches heard with the pitches read.
+    the onsets' keys, and the pitches heard, now and at the last three onsets, with
+    the pitches read there and at the two onsets before.
     """
 
     NARROW = 32
@@ -247,26 +286,26 @@ class StripBlock(nn.Module):
         self.narrow = nn.Linear(cells, self.NARROW)
         self.prior = nn.Linear(cells, 1)
         self.match = nn.Parameter(torch.tensor([8.0, 4.0, 2.0]))  # gain, onset, sustain
+        self.grams = nn.Parameter(torch.tensor([4.0, 2.0, 2.0]))  # gains of the last three onsets
         self.query = nn.Linear(audio, cells)
         self.film = nn.Linear(audio, 2 * self.NARROW)
         self.weight = nn.Parameter(torch.randn(self.NARROW) * self.NARROW**-0.5)
 
-    def prepare(self, strip: Tensor, pitches: Tensor) -> Cells:
-        """(cells, channels) and (cells, 88) probabilities, once per page."""
-        cells = F.elu(strip)
-        return Cells(
-            self.key(cells), self.narrow(cells), self.prior(cells).squeeze(1), unit(pitches)
-        )
+    def prepare(self, x: Tensor, pitches: Tensor) -> Onsets:
+        """(onsets, channels) and (onsets, 88) probabilities, once per page."""
+        read = unit(pitches)
+        key = torch.cat([self.key(x), read, earlier(read, 1), earlier(read, 2)], 1)
+        return Onsets(key, self.narrow(x), self.prior(x).squeeze(1))
 
-    def forward(self, cells: Cells, z: Tensor, heard: Tensor) -> Tensor:
-        """(frames, audio) and (frames, 2, 88) probabilities to (frames, cells) logits."""
-        scale, shift = self.film(z).chunk(2, 1)
-        conditioned = F.silu(cells.narrow[None] * (1 + scale[:, None]) + shift[:, None])
-        direct = self.query(z) @ cells.key.T * self.scale
+    def forward(self, onsets: Onsets, z: Tensor, heard: Tensor) -> Tensor:
+        """(frames, audio) and (frames, 5, 88) probabilities to (frames, onsets) logits."""
         gain, onset, sustain = self.match
-        sounding = unit(sustain * heard[:, 0] + onset * heard[:, 1])
-        direct = direct + gain * (sounding @ cells.pitches.T)
-        return direct + conditioned @ self.weight + cells.prior
+        wanted = self.grams[:, None] * unit(heard[:, 2:])
+        wanted[:, 0] += gain * unit(sustain * heard[:, 0] + onset * heard[:, 1])
+        question = torch.cat([self.query(z) * self.scale, wanted.flatten(1)], 1)
+        scale, shift = self.film(z).chunk(2, 1)
+        conditioned = F.silu(onsets.narrow[None] * (1 + scale[:, None]) + shift[:, None])
+        return question @ onsets.key.T + conditioned @ self.weight + onsets.prior
 
 
 class ScoreUNet(nn.Module):
@@ -277,7 +316,8 @@ class ScoreUNet(nn.Module):
         self.config = config
         self.audio = audio_encoder(config)
         self.page = PageUNet(config, self.audio.out)
-        self.heard_pitches = nn.Linear(self.audio.out, 2 * PITCHES)
+        self.heard_pitches = nn.Linear(self.audio.out, len(HEARD) * PITCHES)
+        nn.init.constant_(self.heard_pitches.bias, RARE)
         if config.readout == "pixels":
             self.mask = nn.Conv2d(self.page.out, 1, 1)
         else:
@@ -285,9 +325,11 @@ class ScoreUNet(nn.Module):
             self.maps = nn.Conv2d(self.page.out, len(MAP_NAMES), 1)
             self.strip = Strip(self.page.out, config.cells)
             self.strip_pitches = nn.Linear(config.cells, PITCHES + 1)
+            self.staff = StaffReader()
+            self.onsets = OnsetReader(config.cells)
             self.block_i = StripBlock(config.cells, self.audio.out)
             assert self.pitch_maps.bias is not None
-            nn.init.constant_(self.pitch_maps.bias, -5.0)
+            nn.init.constant_(self.pitch_maps.bias, RARE)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -295,17 +337,31 @@ class ScoreUNet(nn.Module):
         (va, ha), (vb, hb) = self.config.strides[:2]
         return va * vb, ha * hb
 
-    def read_strip(self, strip: Tensor) -> Cells:
-        """(cells, channels) of one page to what block I keeps of it."""
-        return self.block_i.prepare(strip, torch.sigmoid(self.strip_pitches(strip)[:, :PITCHES]))
+    def read_onsets(self, strip: Tensor, at: Tensor, pitches: Tensor) -> tuple[Onsets, Tensor]:
+        """What block I keeps of a page's onsets.
 
-    def place_logits(self, cells: Cells, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Strip readout: (frames, audio) to (frames, cells) logits.
+        Args:
+            strip: (cells, channels).
+            at: (onsets,) cells.
+            pitches: (onsets, 88) how likely each begins there.
 
-        Also the (frames, 2, 88) probabilities that a pitch sounds and that it begins.
+        Returns:
+            Also (onsets,) how many quarter notes pass until the next, as powers of two.
         """
-        heard = torch.sigmoid(self.heard_pitches(z)).unflatten(1, (2, PITCHES))
-        return self.block_i(cells, z, heard), heard
+        x = self.onsets(strip, at, pitches)
+        return self.block_i.prepare(x, pitches), self.onsets.length(x).squeeze(1)
+
+    def place_logits(self, onsets: Onsets, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Strip readout: (frames, audio) to (frames, onsets) logits.
+
+        Also the (frames, 5, 88) probabilities of `HEARD`.
+        """
+        heard = self.hear(z)
+        return self.block_i(onsets, z, heard), heard
+
+    def hear(self, z: Tensor) -> Tensor:
+        """(frames, audio) to the (frames, 5, 88) probabilities of `HEARD`."""
+        return torch.sigmoid(self.heard_pitches(z)).unflatten(1, (len(HEARD), PITCHES))
 
     def page_logits(self, cache: dict[str, Tensor], z: Tensor) -> Tensor:
         """Published readout: (frames, audio) to (frames, height, width) mask logits."""

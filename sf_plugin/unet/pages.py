@@ -7,11 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sf_plugin.score.layout import Layout, PageLayout
 from sf_plugin.score.layout_detection import detect_page
 from sf_plugin.score.model import PageImage
-from sf_plugin.unet.network import Cells, ScoreUNet, SystemRows
+from sf_plugin.score.staff_lines import find_lines
+from sf_plugin.unet.network import Onsets, ScoreUNet, SystemRows
+from sf_plugin.unet.staff_reader import PITCHES, Staves, cut_out, start_columns
+
+NOTE = 0.3
+"""Probability from which a note begins in a cell."""
+APART = 2
+"""Cells between the centres of two note heads at least."""
 
 
 def system_rows(layout: PageLayout, rows: int, columns: int) -> list[SystemRows]:
@@ -35,21 +43,61 @@ def system_rows(layout: PageLayout, rows: int, columns: int) -> list[SystemRows]
     return out
 
 
+def find_onsets(likely: NDArray[np.float32], systems: list[SystemRows]) -> NDArray[np.int64]:
+    """Cells of the strip where notes begin, in order; at least one in every system.
+
+    `likely` is (cells,) the probability of it; of maxima within `APART` cells the
+    greatest counts.
+    """
+    found = []
+    start = 0
+    for system in systems:
+        row = likely[start : start + system.right - system.left]
+        before, after = np.append(0, row[:-1]), np.append(row[1:], 0)
+        tops = np.flatnonzero((row > before) & (row >= after) & (row > NOTE))
+        kept = np.zeros(len(row) + 2 * APART, bool)
+        for top in tops[np.argsort(-row[tops], kind="stable")]:
+            around = kept[top : top + 2 * APART + 1]
+            around[APART] = not around.any()
+        inside = np.flatnonzero(kept[APART : APART + len(row)])
+        found.append(start + (inside if len(inside) else np.array([int(np.argmax(row))])))
+        start += len(row)
+    return np.concatenate(found).astype(np.int64)
+
+
+def strip_places(cells: Tensor, systems: list[SystemRows]) -> tuple[Tensor, Tensor]:
+    """(onsets,) cells of the strip to their systems, from 0, and columns on the page's grid."""
+    widths = torch.tensor([s.right - s.left for s in systems], device=cells.device)
+    left = torch.tensor([s.left for s in systems], device=cells.device)
+    ends = widths.cumsum(0)
+    system = torch.searchsorted(ends, cells, right=True)
+    return system, cells - (ends - widths)[system] + left[system]
+
+
 @dataclass(frozen=True)
 class EncodedPage:
     """One page as the per-frame loop needs it.
 
-    `x` is the centre of every cell as a fraction of the page's width, `system`
-    its system on the page from 0, `onset` how likely a note stands there.
+    Attributes:
+        systems: their rows and columns on `grid`.
+        onsets: what block I keeps.
+        at: (onsets,) their columns on `grid`.
+        system: (onsets,) on the page, from 0.
+        beats: (onsets,) quarter notes until the next.
     """
 
     layout: PageLayout
     systems: list[SystemRows]
     grid: tuple[int, int]
-    cells: Cells
-    x: NDArray[np.float32]
-    system: NDArray[np.int32]
-    onset: NDArray[np.float32]
+    onsets: Onsets
+    at: NDArray[np.int64]
+    system: NDArray[np.int64]
+    beats: NDArray[np.float32]
+
+    @property
+    def x(self) -> NDArray[np.float32]:
+        """(onsets,) fractions of the page's width."""
+        return ((self.at + 0.5) / self.grid[1]).astype(np.float32)
 
 
 class PageEncoder:
@@ -77,18 +125,60 @@ class PageEncoder:
             return None
         systems = system_rows(layout, rows, columns)
         strip = self.net.strip(features.float(), pitch_maps.float(), systems)
-        onset = torch.sigmoid(self.net.strip_pitches(strip)[:, -1])
+        likely = torch.sigmoid(self.net.strip_pitches(strip)[:, -1]).numpy()
+        cells = torch.from_numpy(find_onsets(likely, systems))
+        system, at = strip_places(cells, systems)
+        first = np.full(len(systems), columns)
+        np.minimum.at(first, system.numpy(), at.numpy())
+        likely = torch.sigmoid(maps[0, 1].float()).numpy()
+        staves = find_staves(ink[0, 0].numpy(), likely, layout, first)
+        pitches = self._read(ink, staves, system, at)
+        onsets, length = self.net.read_onsets(strip, cells, pitches)
         return EncodedPage(
             layout,
             systems,
             (rows, columns),
-            self.net.read_strip(strip),
-            np.concatenate([(np.arange(s.left, s.right) + 0.5) / columns for s in systems]).astype(
-                np.float32
-            ),
-            np.concatenate([np.full(s.right - s.left, i, np.int32) for i, s in enumerate(systems)]),
-            onset.numpy(),
+            onsets,
+            at.numpy(),
+            system.numpy(),
+            np.exp2(length.numpy()),
         )
+
+    def _read(self, ink: Tensor, staves: Staves, system: Tensor, column: Tensor) -> Tensor:
+        """(onsets, 88) how likely each pitch begins at (onsets,) systems and columns."""
+        if not len(staves.system):
+            return torch.zeros(len(column), PITCHES)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            reading = self.net.staff(cut_out(ink, staves.lines), staves.start)
+        return self.net.staff.pitches(reading, staves, system, column)
+
+
+def find_staves(
+    ink: NDArray[np.float32],
+    likely: NDArray[np.float32],
+    page: PageLayout,
+    first: NDArray[np.int64],
+) -> Staves:
+    """The staves of a page's systems.
+
+    Args:
+        ink: (height, width), paper 0.
+        likely: (rows, columns) how likely a cell of block H's grid lies on a staff.
+        page: its systems.
+        first: (systems,) column of the first onset in each.
+    """
+    rows, columns = likely.shape
+    boxes = [
+        (s.top * rows, s.bottom * rows, s.left * columns, s.right * columns) for s in page.systems
+    ]
+    found = [find_lines(ink, likely, box) for box in boxes]
+    system = np.repeat(np.arange(len(found)), [len(lines) for lines in found])
+    left = np.array([int(box[2]) for box in boxes])
+    return Staves(
+        torch.from_numpy(np.concatenate(found)),
+        torch.from_numpy(system),
+        torch.from_numpy(start_columns(left[system], first[system])),
+    )
 
 
 def bf16_is_fast() -> bool:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sf_plugin.followers import Follower
 from sf_plugin.hookspecs import RegisterFollower, hookimpl
 
 
-def make_unet() -> Follower:
+def make_unet(weights: Path | None = None) -> Follower:
+    """With weights of one's own, the follower that they are for."""
     from sf_plugin.unet.follower import UNetFollower
+    from sf_plugin.unet.pixels import PixelFollower
+    from sf_plugin.unet.weights import load_weights
 
-    return UNetFollower()
+    if weights is None:
+        return UNetFollower()
+    pixels = load_weights(weights).config.readout == "pixels"
+    return PixelFollower(weights) if pixels else UNetFollower(weights)
 
 
 @hookimpl

@@ -1,0 +1,195 @@
+"""The path of a whole performance, when all of it has been heard: forward, then backward."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sf_plugin.followers import Progress, no_progress
+from sf_plugin.positions import Estimate
+from sf_plugin.tracking.tracker import LEAVE_END, Floats, Tracker, softmax
+
+Flags = NDArray[np.bool_]
+
+
+class Logits(Protocol):
+    """(frames, onsets) logits, an array or what computes them when asked."""
+
+    def __getitem__(self, frames: slice, /) -> Floats: ...
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """A whole recording as a network hears it: what `Tracker.step` takes, of every frame.
+
+    Attributes:
+        logits: (frames, onsets).
+        time: (frames,) seconds of sound heard when each is known.
+        quiet: (frames,) whether nothing sounds.
+        struck: (frames,) how likely a note begins.
+    """
+
+    logits: Logits
+    time: NDArray[np.float64]
+    quiet: Flags
+    struck: Floats
+
+
+class Smoother(Tracker):
+    """A tracker that knows how the music goes on.
+
+    Forward it is the live tracker, and what moves it a frame is kept; backward every
+    frame's belief is weighed by how well each place explains what follows.  Beliefs
+    are kept of every `sqrt(frames)`-th frame only and made again between them.
+
+    The frame's own belief (`glance`) chooses within reach of the likeliest place.
+    """
+
+    def smooth(self, hearing: Hearing, progress: Progress = no_progress) -> list[Estimate]:
+        """An estimate a frame; times and states are as the live tracker tells them."""
+        frames = len(hearing.time)
+        size = max(1, math.isqrt(frames))
+        stretches = [slice(n, min(n + size, frames)) for n in range(0, frames, size)]
+        self.reset()
+        jumps: list[float | None] = []
+        kept = []
+        for done, stretch in enumerate(stretches, 1):
+            kept.append(self._memory.belief)
+            jumps += self._forward(hearing, stretch)
+            progress("aligning", done, 2 * len(stretches))
+        read = _Read.of(frames)
+        after = np.ones_like(self._memory.belief)
+        for done, stretch in enumerate(reversed(stretches), len(stretches) + 1):
+            after = self._backward(hearing, stretch, kept.pop(), jumps[stretch], after, read)
+            progress("aligning", done, 2 * len(stretches))
+        heard = np.array([jump is not None for jump in jumps], bool)
+        return self._estimates(hearing, heard, read)
+
+    def move_back(self, after: Floats, jump: float) -> Floats:
+        """The transpose of `move`.
+
+        (tempi, places) how well each place explains what follows the motion, to how
+        well each explains it before.
+        """
+        landing = np.float32((after * self._leap).sum())
+        leave = np.float32(LEAVE_END / self.fps)
+        over = (1 - leave) * after[0, -1] + leave * landing
+        count, places = after.shape
+        onward = np.full((count, places + int(max(self._speeds)) + 2), over, np.float32)
+        onward[:, :places] = after
+        onward[0, places - 1] = over
+        moved = np.empty_like(after)
+        for row, target, speed in zip(onward, moved, self._speeds, strict=True):
+            whole = min(int(speed), places - 1)
+            part = np.float32(speed - int(speed))
+            np.multiply(row[whole : whole + places], 1 - part, out=target)
+            target += part * row[whole + 1 : whole + 1 + places]
+        before = moved * self._keep
+        before[:-1] += self._pass_on[:-1] * moved[1:]
+        before[1:] += self._pass_on[1:] * moved[:-1]
+        return before * np.float32(1 - jump) + np.float32(jump) * landing
+
+    def _hear(self, logits: Floats, struck: float, jump: float) -> None:
+        self._jump: float | None = jump
+        super()._hear(logits, struck, jump)
+
+    def _forward(self, hearing: Hearing, stretch: slice) -> list[float | None]:
+        """Follow some frames; the probability of a jump in each, None where it stands still."""
+        jumps: list[float | None] = []
+        for logits, time, quiet, struck in _rows(hearing, stretch):
+            self._jump = None
+            self.step(logits, time, quiet=quiet, struck=struck)
+            jumps.append(self._jump)
+        return jumps
+
+    def _backward(
+        self,
+        hearing: Hearing,
+        stretch: slice,
+        belief: Floats,
+        jumps: list[float | None],
+        after: Floats,
+        read: _Read,
+    ) -> Floats:
+        """Read some frames, last first, `belief` being from before them.
+
+        Takes and gives (tempi, places) how well what follows them, or what follows the
+        frame before them, is explained.
+        """
+        frames = []
+        for n, jump, (logits, _, _, struck) in zip(
+            range(stretch.start, stretch.stop), jumps, _rows(hearing, stretch), strict=True
+        ):
+            if jump is None:
+                continue
+            heard = softmax(logits)
+            evidence = self.evidence(heard, struck)[self.onset_of]
+            belief = self.move(belief, jump) * evidence
+            belief /= belief.sum()
+            frames.append((n, jump, heard, evidence, belief))
+        for n, jump, heard, evidence, belief in reversed(frames):
+            here = self.of_onsets(belief * after)
+            here /= here.sum()
+            near = self.near(int(np.argmax(here)))
+            glance = (heard[near] + self.config.doubt) ** self.config.glance
+            read.anchor[n] = near.start + np.argmax(here[near] * glance)
+            near = self.near(int(read.anchor[n]))
+            read.mass[n], read.seen[n] = here[near].sum(), heard[near].sum()
+            after = self.move_back(after * evidence, jump)
+            after /= after.max()
+        return after
+
+    def _estimates(self, hearing: Hearing, heard: Flags, read: _Read) -> list[Estimate]:
+        """What was read, told in order of time; who stands still stays where it was."""
+        reach = round(self.fps * self.config.agreement_seconds)
+        agreement = np.zeros(len(heard))
+        agreement[heard] = average(read.seen[heard], reach)
+        mass = np.clip(read.mass, 1e-4, 1 - 1e-4)
+        self.reset()
+        memory, out = self._memory, []
+        for n, time in enumerate(hearing.time.tolist()):
+            memory.quiet_since = (memory.quiet_since or time) if hearing.quiet[n] else None
+            if heard[n]:
+                memory.anchor = int(read.anchor[n])
+                memory.mass, memory.agreement = float(mass[n]), float(agreement[n])
+                memory.confidence = self.calibrated()
+            if memory.confidence:
+                self._judge(time)
+            out.append(self._estimate(time))
+        return out
+
+
+@dataclass(frozen=True)
+class _Read:
+    """(frames,) the onset read off, the belief around it, and the network's own there."""
+
+    anchor: NDArray[np.int64]
+    mass: NDArray[np.float64]
+    seen: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, frames: int) -> _Read:
+        return cls(np.zeros(frames, np.int64), np.zeros(frames), np.zeros(frames))
+
+
+def average(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """(n,) means over `reach` values to either side, as far as there are."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    first, last = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
+    return np.asarray((total[last] - total[first]) / (last - first))
+
+
+def _rows(hearing: Hearing, stretch: slice) -> zip[tuple[Floats, float, bool, float]]:
+    """Some frames, one by one."""
+    return zip(
+        hearing.logits[stretch],
+        hearing.time[stretch].tolist(),
+        hearing.quiet[stretch].tolist(),
+        hearing.struck[stretch].tolist(),
+        strict=True,
+    )
