@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from sf_plugin.unet.audio_encoder import audio_encoder
 from sf_plugin.unet.config import BLOCKS, UNetConfig
+from sf_plugin.unet.norms import in_float
 from sf_plugin.unet.staff_reader import PITCHES, StaffReader
 
 MAP_NAMES = ("systems", "staves", "bars")
@@ -43,12 +44,6 @@ class FiLM(nn.Module):
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         scale, shift = self.scale_shift(z)[:, :, None, None].chunk(2, 1)
         return x * (1 + scale) + shift
-
-
-def in_float(norm: nn.Module, x: Tensor) -> Tensor:
-    """A norm in single precision whatever the convolutions use: exact, and faster backwards."""
-    y: Tensor = norm(x.float()).to(x.dtype)
-    return y
 
 
 class Block(nn.Module):

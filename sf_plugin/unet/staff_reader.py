@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sf_plugin.unet.norms import in_float
+
 STEPS = 32
 """Lines and spaces that are read, ledger lines included."""
 LOWEST = -12
@@ -184,7 +186,7 @@ class StaffReader(nn.Module):
         """
         x = crops
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.elu(norm(conv(x).float()).to(x.dtype))
+            x = F.elu(in_float(norm, conv(x)))
         x = x + F.elu(self.beside(x))
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
