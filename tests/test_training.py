@@ -59,6 +59,7 @@ from sf_plugin.training.losses import (
     onset_masks,
     staff_loss,
 )
+from sf_plugin.training.oracles import ORACLES, right
 from sf_plugin.training.train import learning_rate
 from sf_plugin.unet.config import UNetConfig
 from sf_plugin.unet.network import ScoreUNet
@@ -726,3 +727,20 @@ def test_a_page_encoder_that_is_frozen_stays_as_it_is(sampler: Sampler) -> None:
         assert same_as_before or id(parameter) not in kept, name
     assert not torch.equal(net.strip.enter.weight, before["strip.enter.weight"])
     assert not torch.equal(net.staff.squeeze.weight, before["staff.squeeze.weight"])
+
+
+def test_who_is_told_all_is_more_often_right(sampler: Sampler) -> None:
+    torch.manual_seed(0)
+    net = ScoreUNet(TINY).eval()
+    block = net.block_i
+    with torch.no_grad():
+        for part in (block.query, block.prior, block.film):
+            for parameter in part.parameters():
+                parameter.zero_()
+        block.weight.zero_()
+        block.match.zero_()
+        block.grams.copy_(torch.tensor([8.0, 4.0, 2.0]))
+    shares = right(net, [sampler.pair(0, step) for step in range(3)])
+    assert set(shares) == {*ORACLES, "pitches"}
+    assert shares["both"] > 0.4 > 2 * shares["as it is"]
+    assert all(0 <= share <= 1 for share in shares.values())
