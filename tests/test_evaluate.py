@@ -17,7 +17,7 @@ import pytest
 import soundfile
 import torch
 from conftest import Run, make_layout
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scale import hears_loudness, scale
@@ -487,6 +487,7 @@ def test_the_page_draws_the_worst_cases_first(engraved: Path) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.text(max_size=30), st.text(min_size=1, max_size=60))
+@example("<?", "0")
 def test_names_are_only_text_on_the_page(condition: str, piece: str) -> None:
     outcomes = [replace(one, condition=condition, piece=piece) for one in told()]
     report = make_report(outcomes, per_page=False, seed=0)

@@ -239,7 +239,8 @@ def after(road: Road, position: float) -> Road:
     """What `before` leaves."""
     for i, stretch in enumerate(road):
         if position < stretch.length - SAME:
-            return [replace(stretch, start=stretch.start + position), *road[i + 1 :]]
+            begin = stretch.start + max(0.0, position)  # rounding may leave a trace below 0
+            return [replace(stretch, start=begin), *road[i + 1 :]]
         position -= stretch.length
     return []
 

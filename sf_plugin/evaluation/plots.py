@@ -117,7 +117,7 @@ def bars(report: dict[str, Any], figure: str = "within_0.5s") -> str:
                 out.append(
                     f'<rect x="{NAMES}" y="{top + bar * j:.1f}" width="{wide * value:.1f}" '
                     f'height="{bar:.1f}" fill="{hue(j, len(conditions))}">'
-                    f"<title>{condition}: {value:.3f}</title></rect>"
+                    f"<title>{escape(condition)}: {value:.3f}</title></rect>"
                 )
     out.append(f'<text x="{NAMES + wide / 2}" y="{high - 6:.0f}" text-anchor="middle">')
     out.append(f"share of onsets {figure_name(figure)}</text></svg>")
