@@ -388,7 +388,7 @@ def test_the_network_aligns_with_the_smoother(
     steps: list[tuple[str, int, int]] = []
     estimates = unet.align([sound], lambda *step: steps.append(step))
     hearing = unet.hear_whole([sound])
-    smoother = Smoother(unet.document, unet.spectrogram.config.fps, unet.smoother_config)
+    smoother = Smoother(unet.document, unet.spectrogram.config.fps, unet.tracker_config)
     assert estimates == smoother.smooth(hearing)
     assert isinstance(unet.tracker, Tracker)
     assert [done for _, done, _ in steps] == list(range(1, steps[-1][2] + 1))

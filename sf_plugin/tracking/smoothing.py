@@ -100,7 +100,7 @@ class Smoother(Tracker):
     def _forward(self, hearing: Hearing, stretch: slice) -> list[float | None]:
         """Follow some frames; the probability of a jump in each, None where it stands still."""
         jumps: list[float | None] = []
-        for logits, time, quiet, struck in _rows(hearing, stretch):
+        for logits, time, quiet, struck in frames_of(hearing, stretch):
             self._jump = None
             self.step(logits, time, quiet=quiet, struck=struck)
             jumps.append(self._jump)
@@ -122,7 +122,7 @@ class Smoother(Tracker):
         """
         frames = []
         for n, jump, (logits, _, _, struck) in zip(
-            range(stretch.start, stretch.stop), jumps, _rows(hearing, stretch), strict=True
+            range(stretch.start, stretch.stop), jumps, frames_of(hearing, stretch), strict=True
         ):
             if jump is None:
                 continue
@@ -184,7 +184,7 @@ def average(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
     return np.asarray((total[last] - total[first]) / (last - first))
 
 
-def _rows(hearing: Hearing, stretch: slice) -> zip[tuple[Floats, float, bool, float]]:
+def frames_of(hearing: Hearing, stretch: slice) -> zip[tuple[Floats, float, bool, float]]:
     """Some frames, one by one."""
     return zip(
         hearing.logits[stretch],

@@ -24,6 +24,7 @@ from sf_plugin.score.layout import Layout
 from sf_plugin.score.measures import PlainMapper
 from sf_plugin.score.model import Score
 from sf_plugin.tracking.document import DocumentOnsets
+from sf_plugin.tracking.smoothing import Hearing, frames_of
 from sf_plugin.tracking.tracker import Tracker, TrackerConfig
 from sf_plugin.unet.follower import UNetFollower
 from sf_plugin.unet.weights import SHIPPED
@@ -45,85 +46,53 @@ CANDIDATES: dict[str, Sequence[object]] = {
 
 
 @dataclass
-class Hearing:
-    """A recording as the network hears it, `fps` times a second."""
+class Heard:
+    """A recording as the network hears it, `fps` times a second, and what is true of it."""
 
     document: DocumentOnsets
     layout: Layout
     truth: Truth
-    logits: NDArray[np.float16]
-    time: list[float]
-    quiet: list[bool]
-    struck: list[float]
+    hearing: Hearing
     fps: float
 
 
-class _Ear(Tracker):
-    """Stands in the tracker's place and keeps what it is told."""
-
-    def keep(self) -> None:
-        self.heard: list[tuple[NDArray[np.float16], float, bool, float]] = []
-
-    def step(  # type: ignore[override]
-        self, logits: NDArray[np.float32], time: float, *, quiet: bool = False, struck: float = 1.0
-    ) -> None:
-        self.heard.append((logits.astype(np.float16), time, quiet, struck))
-
-
-def listen(pieces: Sequence[EngravedPiece], weights: Path) -> list[Hearing]:
-    """Every case of every piece."""
+def listen(pieces: Sequence[EngravedPiece], weights: Path) -> list[Heard]:
+    """Every case of every piece, its logits computed once."""
     follower = UNetFollower(weights)
+    fps = follower.spectrogram.config.fps
     on_stand: Score | None = None
     out = []
     for piece in pieces:
         for case in piece():
             if case.score is not on_stand:
                 on_stand, layout = case.score, follower.prepare(case.score)
-            fps = follower.spectrogram.config.fps
-            ear = _Ear(follower.document, fps)
-            ear.keep()
-            follower.tracker = ear
-            follower.reset()
-            follower.feed(case.sound())
-            logits, time, quiet, struck = zip(*ear.heard, strict=True)
-            out.append(
-                Hearing(
-                    follower.document,
-                    layout,
-                    case.truth,
-                    np.stack(logits),
-                    list(time),
-                    list(quiet),
-                    list(struck),
-                    fps,
-                )
-            )
+            heard = follower.hear_whole([case.sound()])
+            kept = replace(heard, logits=heard.logits[: len(heard.time)])
+            out.append(Heard(follower.document, layout, case.truth, kept, fps))
         print(piece.name, flush=True)
     return out
 
 
-def follow(hearing: Hearing, config: TrackerConfig) -> tuple[list[Position], NDArray[np.float64]]:
+def follow(heard: Heard, config: TrackerConfig) -> tuple[list[Position], NDArray[np.float64]]:
     """Positions, and the (frames, 2) signs of confidence."""
-    tracker = Tracker(hearing.document, hearing.fps, config)
+    tracker = Tracker(heard.document, heard.fps, config)
     mapper = PlainMapper()
-    mapper.open(hearing.layout)
+    mapper.open(heard.layout)
     positions, signs = [], []
-    for logits, time, quiet, struck in zip(
-        hearing.logits, hearing.time, hearing.quiet, hearing.struck, strict=True
-    ):
-        estimate = tracker.step(logits.astype(np.float32), time, quiet=quiet, struck=struck)
+    for logits, time, quiet, struck in frames_of(heard.hearing, slice(None)):
+        estimate = tracker.step(logits, time, quiet=quiet, struck=struck)
         positions.append(mapper.locate(estimate))
         signs.append(tracker.signs())
     return positions, np.array(signs)
 
 
-def goodness(hearings: Sequence[Hearing], config: TrackerConfig) -> tuple[float, Answers]:
+def goodness(hearings: Sequence[Heard], config: TrackerConfig) -> tuple[float, Answers]:
     """What is made as large as possible: the mean of the pooled onset ratios and measures."""
     said = Answers.join([answers(follow(h, config)[0], h.truth) for h in hearings])
     return float(np.mean([*said.ratios(), said.right_measure.mean()])), said
 
 
-def fit_settings(hearings: Sequence[Hearing], config: TrackerConfig) -> TrackerConfig:
+def fit_settings(hearings: Sequence[Heard], config: TrackerConfig) -> TrackerConfig:
     """Change one setting after another as long as that helps."""
     best, said = goodness(hearings, config)
     print(f"{best:.4f} {[round(r, 3) for r in said.ratios()]} to begin with", flush=True)
@@ -150,14 +119,14 @@ def logistic(features: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray
     return weights
 
 
-def fit_confidence(hearings: Sequence[Hearing], config: TrackerConfig) -> TrackerConfig:
+def fit_confidence(hearings: Sequence[Heard], config: TrackerConfig) -> TrackerConfig:
     """Make the confidence the share of onsets in the right measure."""
     features, right = [], []
-    for hearing in hearings:
-        positions, signs = follow(hearing, config)
-        said = answers(positions, hearing.truth)
+    for heard in hearings:
+        positions, signs = follow(heard, config)
+        said = answers(positions, heard.truth)
         known = np.array([p.time for p in positions])
-        index = np.searchsorted(known, hearing.truth.time + 0.075, side="right") - 1
+        index = np.searchsorted(known, heard.truth.time + 0.075, side="right") - 1
         features.append(np.column_stack([np.ones(len(index)), signs[np.maximum(index, 0)]]))
         right.append(said.right_measure)
     bias, by_mass, by_agreement = np.round(

@@ -25,8 +25,6 @@ from sf_plugin.unet.pages import EncodedPage, PageEncoder, document_layout
 from sf_plugin.unet.weights import SHIPPED, load_weights
 
 PATH = TrackerConfig()
-HINDSIGHT = TrackerConfig()
-"""How the path may move when the whole performance is known."""
 
 SILENCE = 1e-3
 """Amplitude of the loudest partial, full scale 1, below which nothing sounds."""
@@ -44,7 +42,6 @@ class UNetFollower(Follower):
     Args:
         weights: a safetensors file written by training.
         tracker: how the path may move.
-        smoother: the same when the whole performance is known.
 
     Raises:
         WeightsError: the weights are missing, damaged or of another version.
@@ -54,7 +51,6 @@ class UNetFollower(Follower):
         self,
         weights: Path = SHIPPED,
         tracker: TrackerConfig = PATH,
-        smoother: TrackerConfig = HINDSIGHT,
     ) -> None:
         torch.set_num_threads(1)
         self.net = load_weights(weights)
@@ -63,7 +59,6 @@ class UNetFollower(Follower):
         self.sample_rate = self.spectrogram.config.sample_rate
         self.lag = self.spectrogram.time(0)
         self.tracker_config = tracker
-        self.smoother_config = smoother
         self._forget = 0.5 ** (1 / (5 * self.spectrogram.config.fps))
         self.tracker: Tracker | None = None
         self.pages: list[EncodedPage | None] = []
@@ -125,7 +120,7 @@ class UNetFollower(Follower):
     ) -> list[Estimate]:
         hearing = self.hear_whole(blocks)
         fps = self.spectrogram.config.fps
-        return Smoother(self.document, fps, self.smoother_config).smooth(hearing, progress)
+        return Smoother(self.document, fps, self.tracker_config).smooth(hearing, progress)
 
     @torch.inference_mode()
     def hear_whole(self, blocks: Iterable[NDArray[np.float32]]) -> Hearing:
