@@ -37,18 +37,7 @@ from sf_plugin.dataset.templates import Templates
 from sf_plugin.errors import ScoreError
 from sf_plugin.training import data
 from sf_plugin.training.checkpoints import Learner
-from sf_plugin.training.data import (
-    CELL,
-    Grid,
-    Groups,
-    Sampler,
-    StaffTruth,
-    Take,
-    bottom_line,
-    compress,
-    note_rolls,
-    staff_truth,
-)
+from sf_plugin.training.data import Groups, Sampler, Take, compress, note_rolls
 from sf_plugin.training.losses import (
     MASK_MARGIN,
     MASK_WIDTH,
@@ -60,10 +49,20 @@ from sf_plugin.training.losses import (
     staff_loss,
 )
 from sf_plugin.training.oracles import ORACLES, right
+from sf_plugin.training.page_truth import Grid, StaffTruth, bottom_line, staff_truth
 from sf_plugin.training.train import learning_rate
 from sf_plugin.unet.config import UNetConfig
 from sf_plugin.unet.network import ScoreUNet
-from sf_plugin.unet.staff_reader import ALTERATIONS, CLEFS, KEYS, LOWEST, STEPS, Reading, key_table
+from sf_plugin.unet.staff_reader import (
+    ALTERATIONS,
+    CELL_PIXELS,
+    CLEFS,
+    KEYS,
+    LOWEST,
+    STEPS,
+    Reading,
+    key_table,
+)
 
 torch.set_num_threads(1)
 
@@ -379,9 +378,7 @@ def test_heads_lie_in_their_systems_on_the_canvas(sampler: Sampler) -> None:
 
 
 @pytest.mark.parametrize("paper", ["engraved", "bad scan", "photo"])
-def test_maps_and_heads_lie_on_the_ink(
-    tmp_path: Path, templates: Path, monkeypatch: pytest.MonkeyPatch, paper: str
-) -> None:
+def test_maps_and_heads_lie_on_the_ink(tmp_path: Path, templates: Path, paper: str) -> None:
     """A page whose systems are solid black is dark where the maps say, and white elsewhere."""
     piece = draw_piece(pages=1)
     piece.pages = np.full((1, 1200, 848), 255, np.uint8)
@@ -391,8 +388,8 @@ def test_maps_and_heads_lie_on_the_ink(
         piece.pages[0, top:bottom, left:right] = 0
     writer = ShardWriter(tmp_path)
     writer.add("black", piece, {"use": "train"})
-    sampler = Sampler(writer.finish(), Templates(templates), SpectrogramConfig())
-    monkeypatch.setattr(data, "draw_paper", lambda rng: PAPERS[paper])
+    printed = PAPERS[paper]
+    sampler = Sampler(writer.finish(), Templates(templates), SpectrogramConfig(), paper=printed)
     for step in range(3):
         sample = sampler.pair(1, step)[0]
         dark = sample.ink[0, 0].reshape(304, 4, 216, 4).mean((1, 3))
@@ -637,7 +634,7 @@ def test_lines_follow_the_page_where_it_is_bent(paper: str) -> None:
         x = np.linspace(0.1, 0.9, 400)
         for line, edge in zip(lines, ("top", "bottom"), strict=True):
             u, v = warp.points(x, np.full_like(x, staff[edge]))
-            centre = CELL * (np.arange(108) + 0.5)
+            centre = CELL_PIXELS * (np.arange(108) + 0.5)
             inside = (centre > u[0] * 432) & (centre < u[-1] * 432)
             off.append(line[inside] - np.interp(centre[inside], u * 432, v * 608))
     space = float(np.mean(truth.lines[:, 1].numpy() - truth.lines[:, 0].numpy())) / 4

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sf_plugin.training.data import PageSample, StaffTruth
+from sf_plugin.training.data import PageSample
+from sf_plugin.training.page_truth import StaffTruth
 from sf_plugin.unet.network import Onsets, ScoreUNet
 from sf_plugin.unet.pages import find_onsets, strip_places
 from sf_plugin.unet.pixels import shrunk

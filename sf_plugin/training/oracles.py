@@ -19,7 +19,6 @@ from sf_plugin.dataset.paper import PAPERS
 from sf_plugin.dataset.registry import EXTRA
 from sf_plugin.dataset.shards import ShardSet
 from sf_plugin.dataset.templates import Templates
-from sf_plugin.training import data
 from sf_plugin.training.data import PageSample, Sampler
 from sf_plugin.training.losses import match_onsets
 from sf_plugin.training.validation import PAIRS, SEED
@@ -94,10 +93,10 @@ def main() -> None:
     parser.add_argument("--paper", choices=sorted(PAPERS), help="(default: as in training)")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="of pages (default %(default)s)")
     args = parser.parse_args()
-    if args.paper:
-        data.draw_paper = lambda rng: PAPERS[args.paper]
     sound = Templates(args.data / "templates.npz")
-    sampler = Sampler(ShardSet(args.data), sound, sound.config, use=EXTRA, rooms=1.0)
+    paper = PAPERS[args.paper] if args.paper else None
+    shards = ShardSet(args.data)
+    sampler = Sampler(shards, sound, sound.config, use=EXTRA, rooms=1.0, paper=paper)
     net = load_weights(args.weights)
     for name, share in right(net, islice(sampler.pairs(SEED), args.pairs)).items():
         print(f"{name:28} {share:.3f}")
