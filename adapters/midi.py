@@ -6,6 +6,8 @@
     program       program change                program - 1          program, 1
     cc-page       controller at the page number (1 to 127)           controller, 67
 
+Half turns are not sent: the page is turned when its music has begun.
+
 Written as `PORT,cc=67`; `prev=NUMBER` sets the number of "previous", `channel=1` to
 16 the channel.  Applications learn the message or are set to it.  A turn over
 several pages sends as many messages.
@@ -177,7 +179,7 @@ class PageTurnSink(Sink):
         self._thread.start()
 
     def emit(self, event: Event) -> None:
-        if isinstance(event, PageTurn):
+        if isinstance(event, PageTurn) and not event.half:
             self._pages.put(event.page)
 
     def close(self) -> None:

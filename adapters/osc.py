@@ -6,6 +6,7 @@ Profile `sf`, the default; what is unknown is -1 (an empty string for a label):
     /sf/measure  ,isi      measure label pass                       when it changes
     /sf/tempo    ,f        quarter notes a minute                   when it changes
     /sf/page     ,if       page lead                                turn to this page
+    /sf/half     ,if       page lead                                show its upper half
     /sf/state    ,ss       state previous
     /sf/jump     ,iif      from to confidence
 
@@ -80,7 +81,7 @@ class Native:
                     self._tempo = event.tempo
                     yield "/sf/tempo", "f", (_or_unknown(event.tempo),)
             case PageTurn():
-                yield "/sf/page", "if", (event.page, event.lead)
+                yield "/sf/half" if event.half else "/sf/page", "if", (event.page, event.lead)
             case StateChange():
                 yield "/sf/state", "ss", (event.state, event.previous)
             case Jump():
@@ -128,7 +129,7 @@ class Inscore:
             case Position():
                 yield "/ITL/scene/cursor", "sf", ("x", 2 * event.x - 1)
                 yield "/ITL/scene/cursor", "sf", ("y", 2 * event.y - 1)
-            case PageTurn():
+            case PageTurn(half=False):
                 yield "/ITL/scene/score", "si", ("page", event.page)
 
 

@@ -81,13 +81,16 @@ class Recorder(Sink):
     def open(self, score: Score, layout: Layout) -> None:
         self.score, self.layout = score, layout
 
+    def extend(self, layout: Layout) -> None:
+        self.layout = layout
+
     def emit(self, event: Event) -> None:
         match event:
             case Position():
                 self._numbers.append(event.time)
                 self._places.extend((event.x, event.y, event.confidence))
                 self._counts.extend((event.page, STATES.index(event.state)))
-            case PageTurn():
+            case PageTurn(half=False):
                 self.turns.append(event)
             case Jump():
                 self.jumps.append(event)

@@ -13,7 +13,7 @@ from sf_plugin.errors import AudioError, ScoreError, ScoreFollowerError
 from sf_plugin.positions import Estimate, Event, Jump, Position, State, StateChange
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.mapper import MeasureMapper
-from sf_plugin.session import successors
+from sf_plugin.score.structure import Order, find_roads
 
 SHORTEST = 0.2
 """Seconds that a stay in a measure must last to be one."""
@@ -88,7 +88,12 @@ class Alignment:
 
 
 def make_alignment(
-    estimates: Iterable[Estimate], layout: Layout, mapper: MeasureMapper, name: str, lag: float = 0
+    estimates: Iterable[Estimate],
+    layout: Layout,
+    mapper: MeasureMapper,
+    name: str,
+    lag: float = 0,
+    order: Order = (),
 ) -> Alignment:
     """The alignment that a follower's estimates tell.
 
@@ -98,6 +103,7 @@ def make_alignment(
         mapper: names the places.
         name: of the score, for errors.
         lag: seconds from a sound to the estimate that knows of it.
+        order: in which the measures are played, if the user has stated it.
 
     Raises:
         ScoreFollowerError: nothing was heard, or nothing recognised.
@@ -110,7 +116,7 @@ def make_alignment(
     visits = _visits(positions, layout)
     if "tracking" not in states or not visits:
         raise ScoreError(f"{name}: was not recognised in the recording: is it of this score?")
-    follow = successors(layout)
+    follow = find_roads(layout, order).successors()
     numbers = [positions[visit[0]].measure or 0 for visit in visits]
     jumped = [False] + [b != a + 1 and b not in follow.get(a, ()) for a, b in pairwise(numbers)]
     jumps: dict[int, Jump] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from sf_plugin.positions import Position
 from sf_plugin.score.load import load_score
 from sf_plugin.score.mapper import MeasureMapper
 from sf_plugin.score.model import Score
+from sf_plugin.score.places import Start, choose_pages
+from sf_plugin.score.structure import parse_order
+from sf_plugin.score.symbols import named
 from sf_plugin.session import Session
 
 FOLLOWER = "unet"
@@ -36,6 +40,9 @@ def follow(
     audio: Audio,
     *,
     follower: str | Follower = FOLLOWER,
+    order: str = "",
+    pages: str = "",
+    start: Start | int | str | None = None,
     realtime: bool = False,
     progress: Progress = no_progress,
 ) -> Generator[Position, None, None]:
@@ -47,18 +54,23 @@ def follow(
             (samples, rate): samples of shape (n,) or (n, channels), full scale 1.0
             where they are floats, and their rate in Hz.
         follower: the name of a follower or a follower of your own.
+        order: the measures that will be played, as "1-8,1-8,9-24", if that is known.
+        pages: those to follow, as "37-45"; all by default.  They keep their numbers.
+        start: the page where the performance begins, or as "37:5" one of its measures;
+            found by listening by default.
         realtime: pace a file by its own clock.
         progress: called as (what, steps done, steps in all) during long work.
 
     Raises:
         ScoreFollowerError: the score or the audio cannot be followed.
     """
-    on_stand = load_score(score)
+    on_stand = _on_stand(score, order, pages)
     session = Session(
         open_audio(audio),
         make_follower(follower) if isinstance(follower, str) else follower,
         make_mapper(),
         on_stand,
+        start=None if start is None else Start.of(start),
         realtime=realtime,
         progress=progress,
     )
@@ -77,6 +89,8 @@ def align(
     audio: Audio,
     *,
     follower: str | Follower = FOLLOWER,
+    order: str = "",
+    pages: str = "",
     progress: Progress = no_progress,
 ) -> Alignment:
     """Hear a whole performance and say when each measure was played.
@@ -88,12 +102,21 @@ def align(
         ScoreFollowerError: the score or the audio cannot be followed, nothing is heard,
             or the score is not recognised in it.
     """
-    on_stand = load_score(score)
+    on_stand = _on_stand(score, order, pages)
     with open_audio(audio) as source:
         listener = make_follower(follower) if isinstance(follower, str) else follower
-        layout = listener.prepare(on_stand, progress)
+        layout = named(listener.prepare(on_stand, progress), on_stand)
         estimates = list(listener.align(_told(source, listener.sample_rate, progress), progress))
-    return make_alignment(estimates, layout, make_mapper(), on_stand.name, listener.lag)
+    return make_alignment(
+        estimates, layout, make_mapper(), on_stand.name, listener.lag, on_stand.order
+    )
+
+
+def _on_stand(source: Any, order: str, pages: str) -> Score:
+    score = load_score(source)
+    if order:
+        score = replace(score, order=parse_order(order))
+    return choose_pages(score, pages) if pages else score
 
 
 def _told(source: Source, rate: int, progress: Progress) -> Iterator[NDArray[np.float32]]:

@@ -29,11 +29,11 @@ from sf_plugin.score.layout import Layout, PageLayout
 from sf_plugin.score.layout_detection import detect_page
 from sf_plugin.score.load import load_score
 from sf_plugin.score.measures import PlainMapper
-from sf_plugin.score.model import PageImage, Pages, Score
+from sf_plugin.score.model import Pages, Score
 from sf_plugin.unet.config import CUNET
 from sf_plugin.unet.follower import UNetFollower
 from sf_plugin.unet.network import ScoreUNet
-from sf_plugin.unet.pages import PageEncoder
+from sf_plugin.unet.pages import PageEncoder, page_maps
 from sf_plugin.unet.weights import SHIPPED
 
 ASSETS = Path(__file__).parent / "demo_assets"
@@ -159,20 +159,10 @@ def per_page(follower: UNetFollower, score: Score) -> dict[str, Seconds]:
         times["encode"].append(time.perf_counter() - began)
         maps = page_maps(follower.net, image, encoder.bf16)
         began = time.perf_counter()
-        detect_page(maps, number, 1)
+        detect_page(np.asarray(1 - image.astype(np.float32) / 255, np.float32), maps, number, 1)
         times["find systems"].append(time.perf_counter() - began)
     times["everything"] = [sum(steps) for steps in zip(*times.values(), strict=True)]
     return times
-
-
-@torch.inference_mode()
-def page_maps(net: ScoreUNet, image: PageImage, bf16: bool) -> NDArray[np.float32]:
-    """(3, rows, columns) probabilities of systems, staves and bar lines."""
-    ink = torch.from_numpy(1 - image.astype(np.float32) / 255)[None, None]
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        maps = net.maps(net.page.encode(ink.contiguous(memory_format=torch.channels_last))["x"])
-    probabilities: NDArray[np.float32] = torch.sigmoid(maps[0].float()).numpy()
-    return probabilities
 
 
 def per_block(follower: UNetFollower, score: Score, sound: Samples) -> dict[str, Seconds]:

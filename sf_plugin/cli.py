@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,18 @@ from rich.text import Text
 from sf_plugin import __version__
 from sf_plugin.alignment import FORMATS, format_of
 from sf_plugin.dataset import commands as dataset_commands
-from sf_plugin.errors import PluginError, ScoreError, ScoreFollowerError
-from sf_plugin.page_turns import PageTurner, TurnSettings
+from sf_plugin.errors import PluginError, ScoreFollowerError
+from sf_plugin.page_turns import Lead, PageTurner, TurnSettings
 from sf_plugin.plugins import Offer, registry
 from sf_plugin.score.layout import Layout
+from sf_plugin.score.layout_exports import FORMATS as LAYOUT_FORMATS
+from sf_plugin.score.layout_exports import Sheets, page_names
+from sf_plugin.score.layout_exports import format_of as layout_format_of
+from sf_plugin.score.layout_files import kept_beside
 from sf_plugin.score.load import load_score
-from sf_plugin.score.model import Score
+from sf_plugin.score.model import PAGE_WIDTH, Score
+from sf_plugin.score.places import Start, choose_pages
+from sf_plugin.score.structure import parse_order
 from sf_plugin.sinks import Sink
 from sf_plugin.terminal import (
     Display,
@@ -129,8 +135,16 @@ def _follow_parser(commands: Any) -> None:
         ),
         ("pages as images, in order; live", "scorefollow follow page1.png page2.png --mic"),
         (
+            "one piece in a book, from its second page",
+            "scorefollow follow book.pdf --pages 37-45 --start 38 --mic",
+        ),
+        (
             "turn pages on a tablet, send OSC",
             "scorefollow follow sonata.pdf --mic 'USB' --turn ipad --osc 127.0.0.1:7000",
+        ),
+        (
+            "the first repeat is taken, the second is not",
+            "scorefollow follow minuet.pdf --mic --order 1-8,1-24",
         ),
         (
             "from any program that writes raw 16-bit samples",
@@ -168,15 +182,27 @@ def _follow_parser(commands: Any) -> None:
     for offer in plugins.sinks.values():
         _sink_option(receivers, offer)
     how = parser.add_argument_group("how to follow")
+    _layout_arguments(how)
+    _order_argument(how)
     how.add_argument(
-        "--layout", metavar="FILE", type=Path, help="systems and measures from this layout file"
+        "--start",
+        metavar="PAGE[:MEASURE]",
+        help="the performance begins on this page, or in this measure of it, counted from 1 "
+        "(default: most likely with the first note, else found by listening)",
     )
     how.add_argument(
-        "--turn-lead",
-        metavar="SECONDS",
-        type=_seconds,
+        "--lead",
+        metavar="TIME",
+        type=_lead,
         default=TurnSettings().lead,
-        help="turn this long before a page's last notes (default %(default)s)",
+        help="turn a page this long before its last notes: 1.5s, or 2beats at the tempo "
+        "then played (default %(default)s)",
+    )
+    how.add_argument(
+        "--half-pages",
+        action="store_true",
+        help="while the lower half of a page is played, show the upper half of the next above "
+        "it, and the rest when the music is there",
     )
     how.add_argument(
         "--follower",
@@ -215,18 +241,22 @@ def _follow(args: argparse.Namespace) -> int:
     from sf_plugin.session import Session
 
     live = args.mic is not None or args.realtime or args.audio == "-"
-    score = _load_score(args.score, args.layout)
+    score = _load_score(args)
+    score.order = parse_order(args.order)
+    start = None if args.start is None else Start.of(args.start)
     source = _open_source(args)
     display = Display(live)
     sinks = [*_make_sinks(args), ("status line", display)]
     follower, mapper = make_follower(args.follower), make_mapper(args.mapper)
+    turning = TurnSettings(lead=args.lead, half_pages=args.half_pages)
     session = Session(
         source,
         follower,
         mapper,
         score,
         sinks,
-        turner=lambda layout: PageTurner(layout, TurnSettings(lead=args.turn_lead)),
+        start=start,
+        turner=lambda layout: PageTurner(layout, turning),
         realtime=args.realtime,
         progress=display.progress,
     )
@@ -320,9 +350,8 @@ def _align_parser(commands: Any) -> None:
         choices=FORMATS,
         help="what to write (default: by the suffix of FILE; csv on stdout)",
     )
-    parser.add_argument(
-        "--layout", metavar="FILE", type=Path, help="systems and measures from this layout file"
-    )
+    _layout_arguments(parser)
+    _order_argument(parser)
     parser.add_argument(
         "--follower",
         metavar="NAME",
@@ -338,7 +367,8 @@ def _align(args: argparse.Namespace) -> int:
     if out is not None and not out.parent.is_dir():
         raise ScoreFollowerError(f"{out}: there is no such folder: make it or choose another place")
     how = FORMATS[args.format or "csv"] if args.format or out is None else format_of(out)
-    score = _load_score(args.score, args.layout)
+    score = _load_score(args)
+    score.order = parse_order(args.order)
     display = Display(live=False)
     with display.shown():
         found = align(score, args.audio, follower=args.follower, progress=display.progress)
@@ -366,13 +396,56 @@ def _layout_parser(commands: Any) -> None:
         _layout,
         "find systems and measures on the pages",
         "Find the systems and measures of SCORE and write them as JSON: fractions of\n"
-        "the page from the top left, measures numbered from 1. Correct the file by hand\n"
-        "where needed and give it to 'scorefollow follow --layout'.",
-        ("look at it", "scorefollow layout sonata.pdf"),
-        ("keep it for following", "scorefollow layout sonata.pdf --out sonata.layout.json"),
+        "the page from the top left, measures numbered from 1. Kept beside the score, and\n"
+        "corrected by hand where needed, this file is used by follow, align and layout.\n\n"
+        "formats, by the file's suffix or by --format:\n"
+        + "\n".join(
+            f"  {name:<12} {one.suffix:<10} {one.help}" for name, one in LAYOUT_FORMATS.items()
+        ),
+        ("look at it", "scorefollow layout sonata.pdf --picture sonata-layout.pdf"),
+        ("keep it as sonata.layout.json, to correct it", "scorefollow layout sonata.pdf --keep"),
+        (
+            "zones in the pixels of your images, for MEI",
+            "scorefollow layout page1.png page2.png --out zones.mei --width 2480",
+        ),
+        (
+            "with the measure numbers of a symbolic score",
+            "scorefollow layout sonata.pdf --symbols sonata.musicxml --keep",
+        ),
     )
     _score_argument(parser)
-    parser.add_argument("--out", metavar="FILE", type=Path, help="where to write (default: stdout)")
+    _layout_arguments(parser)
+    written = parser.add_argument_group("what to write (default: JSON on stdout)")
+    written.add_argument("--out", metavar="FILE", type=Path, help="a file")
+    written.add_argument(
+        "--format",
+        choices=LAYOUT_FORMATS,
+        help="of FILE or stdout (default: by the suffix of FILE; json on stdout)",
+    )
+    written.add_argument(
+        "--keep",
+        action="store_true",
+        help="JSON beside the score, as sonata.layout.json; an older one gets a ~ at its end",
+    )
+    written.add_argument(
+        "--picture",
+        metavar="FILE",
+        type=Path,
+        help="the layout drawn on the pages: a .pdf, or a .png for every page",
+    )
+    written.add_argument(
+        "--width",
+        metavar="PIXELS",
+        type=_pixels,
+        default=PAGE_WIDTH,
+        help="of a page, where places are written in pixels (default %(default)s)",
+    )
+    written.add_argument(
+        "--canvas-base",
+        metavar="URL",
+        help="what pages are called: the URL of a IIIF canvas, with {page} for the number of the "
+        "page or ending before it (default: the names of the files)",
+    )
     parser.add_argument(
         "--follower",
         metavar="NAME",
@@ -383,20 +456,46 @@ def _layout_parser(commands: Any) -> None:
 
 def _layout(args: argparse.Namespace) -> int:
     from sf_plugin.api import make_follower
+    from sf_plugin.score.overlay import pictures
+    from sf_plugin.score.symbols import named
 
-    score = _load_score(args.score, None)
+    known = args.format is not None or args.out is None
+    how = LAYOUT_FORMATS[args.format or "json"] if known else layout_format_of(args.out)
+    score = _load_score(args)
     display = Display(live=False)
     with display.shown():
-        layout = make_follower(args.follower).prepare(score, display.progress)
-    text = layout.to_json() + "\n"
-    if args.out is None:
-        sys.stdout.write(text)
-    else:
-        write_whole(args.out, text)
+        layout = named(make_follower(args.follower).prepare(score, display.progress), score)
+    if args.out is not None or not (args.keep or args.picture):
+        sheets = _sheets(score, layout, args, sized=how.in_pixels)
+        if args.out is None:
+            sys.stdout.write(how.write(sheets))
+        else:
+            write_whole(args.out, how.write(sheets))
+    if args.picture is not None:
+        for path, picture in pictures(args.picture, score, layout):
+            write_whole(path, picture)
+    if args.keep:
+        _keep(kept_beside(args.score), layout)
     systems = [system for page in layout.pages for system in page.systems]
     measures = sum(len(system.measures) for system in systems)
     say(f"{len(layout.pages)} pages, {len(systems)} systems, {measures} measures")
     return OK
+
+
+def _sheets(score: Score, layout: Layout, args: argparse.Namespace, *, sized: bool) -> Sheets:
+    """What is written of a layout; pages are looked at only where their sizes count."""
+    shapes = [page.shape for page in score.pages] if sized else []
+    sizes = tuple((args.width, round(args.width * h / w)) for h, w in shapes)
+    names = page_names(args.score, len(score.pages), args.canvas_base)
+    return Sheets(score.name, layout, sizes, names)
+
+
+def _keep(path: Path, layout: Layout) -> None:
+    text = layout.to_json() + "\n"
+    if path.exists() and path.read_bytes() != text.encode():
+        path.replace(path.with_name(path.name + "~"))
+    write_whole(path, text)
+    say(f"kept as {path}: correct it there")
 
 
 # demo
@@ -697,34 +796,68 @@ def _score_argument(parser: argparse.ArgumentParser) -> None:
         help="a PDF, page images in order, MusicXML, or another file type of "
         + ", ".join(sorted(registry().page_loaders)),
     )
+    parser.add_argument(
+        "--pages",
+        metavar="FIRST-LAST",
+        help="follow only these pages of SCORE, as 37-45; they keep their numbers, and the "
+        "others are not read",
+    )
 
 
-def _load_score(paths: Sequence[Path], layout: Path | None) -> Score:
-    score = load_score(paths)
-    if layout is None:
-        return score
-    try:
-        text = layout.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise ScoreError(f"{layout}: cannot be read: {reason}: check the name") from None
-    try:
-        known = Layout.from_json(text)
-    except ScoreError as error:
-        raise ScoreError(f"{layout}: {error}") from None
-    if len(known.pages) != len(score.pages):
-        raise ScoreError(
-            f"{layout}: has {len(known.pages)} pages, the score has {len(score.pages)}: "
-            "write it again with 'scorefollow layout'"
-        )
-    return replace(score, layout=known)
+def _order_argument(parser: Any) -> None:
+    parser.add_argument(
+        "--order",
+        metavar="A-B,C-D,...",
+        default="",
+        help="the measures that will be played, as 1-8,1-8,9-24, counted from 1 as printed: makes "
+        "this likely, and leaves all else possible (default: repeats may be taken or not)",
+    )
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 30:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0 to 30 seconds")
+def _layout_arguments(parser: Any) -> None:
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--layout",
+        metavar="FILE",
+        type=Path,
+        help="systems and measures from this layout file (default: from the one kept beside "
+        "SCORE, as sonata.layout.json beside sonata.pdf, if there is one)",
+    )
+    either.add_argument(
+        "--ignore-layout",
+        action="store_true",
+        help="find systems and measures anew though a layout is kept beside SCORE",
+    )
+    parser.add_argument(
+        "--symbols",
+        metavar="FILE",
+        type=Path,
+        help="the same music as MusicXML or another symbolic file: gives the measures of the pages "
+        "its numbers, beats, repeats and notes",
+    )
+
+
+def _load_score(args: argparse.Namespace) -> Score:
+    score = load_score(
+        args.score, layout=args.layout, ignore_layout=args.ignore_layout, symbols=args.symbols
+    )
+    if score.layout_file is not None and args.layout is None:
+        say(f"layout from {score.layout_file} (--ignore-layout does without it)")
+    return score if args.pages is None else choose_pages(score, args.pages)
+
+
+def _pixels(text: str) -> int:
+    value = int(text)
+    if not 100 <= value <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text} is not in 100 to 100000 pixels")
     return value
+
+
+def _lead(text: str) -> Lead:
+    try:
+        return Lead.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _names(offers: dict[str, Offer[Any]]) -> str:

@@ -233,8 +233,7 @@ def how_it_went(outcome: Answers) -> list[tuple[str, str]]:
 def how_it_turned(turns: Turns) -> str:
     """Such as "2 of 2: 1.1 s ahead, 0.9 s late"."""
     text = f"{turns.right} of {turns.due}"
-    if turns.leads:
-        told = (f"{abs(lead):.1f} s {'ahead' if lead >= 0 else 'late'}" for lead in turns.leads)
+    if leads := turns.leads():
+        told = (f"{abs(lead):.1f} s {'ahead' if lead >= 0 else 'late'}" for lead in leads)
         text += ": " + ", ".join(told)
-    wrong = turns.made - turns.right
-    return f"{text}; {wrong} wrong" if wrong else text
+    return f"{text}; {turns.false} wrong" if turns.false else text

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,33 @@ Progress = Callable[[str, int, int], None]
 
 def no_progress(what: str, done: int, total: int) -> None:
     """Report to nobody."""
+
+
+class Reading:
+    """A score being read; a context manager that ends the reading.
+
+    Attributes:
+        layout: what has been read so far.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def more(self) -> Layout | None:
+        """The larger layout, where more was read since the last call.
+
+        Called between two `feed`; measures that were there keep their numbers.
+        """
+        return None
+
+    def close(self) -> None:
+        """Read no more; closing twice is harmless."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 class Follower(ABC):
@@ -35,11 +63,21 @@ class Follower(ABC):
 
     @abstractmethod
     def prepare(self, score: Score, progress: Progress = no_progress) -> Layout:
-        """Read the pages; returns the layout used (the score's own where it has one).
+        """Read the pages `score.followed`; returns the layout used (the score's own if any).
 
         Raises:
             ScoreError: nothing on the pages can be followed.
         """
+
+    def read(self, score: Score, progress: Progress = no_progress, through: int = 1) -> Reading:
+        """Read the pages up to page `through`, and the others while following goes on.
+
+        A follower that must know all pages first reads them now.
+
+        Raises:
+            ScoreError: nothing on the pages can be followed.
+        """
+        return Reading(self.prepare(score, progress))
 
     @abstractmethod
     def feed(self, samples: NDArray[np.float32]) -> Iterable[Estimate]:
@@ -60,6 +98,16 @@ class Follower(ABC):
         self.reset()
         for block in blocks:
             yield from self.feed(block)
+
+    def expect(self, page: int, x: float, y: float) -> None:
+        """Every performance of this score begins there; a follower may ignore it.
+
+        Forgets the present performance, as `reset` does.
+        """
+
+    def places(self) -> Sequence[tuple[int, float, float]]:
+        """(page, x, y) of the places where it read notes to begin; none where it does not say."""
+        return ()
 
     def goto(self, page: int, x: float, y: float) -> None:
         """Take the user's word for the place; a follower may ignore it."""

@@ -46,7 +46,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Position(Event):
-    """One line per frame: the place on the page and in the music."""
+    """One line per frame: the place on the page and in the music.
+
+    `notes` are the ids of the notes that begin at the place or were the last to, where a
+    symbolic score names them.
+    """
 
     time: float
     page: int
@@ -60,19 +64,34 @@ class Position(Event):
     tempo: float | None
     confidence: float
     state: State
+    notes: tuple[str, ...] = ()
 
     type = "position"
+
+    def to_dict(self) -> dict[str, Any]:
+        """`notes` are told only where there are any."""
+        told = Event.to_dict(self)
+        return told if self.notes else {name: v for name, v in told.items() if name != "notes"}
 
 
 @dataclass(frozen=True, slots=True)
 class PageTurn(Event):
-    """Show `page` now; `lead` is the expected time in seconds until its music begins."""
+    """Show `page` now; `lead` is the expected time in seconds until its music begins.
+
+    With `half`, only its upper half, above the lower half of the page before.
+    """
 
     time: float
     page: int
     lead: float
+    half: bool = False
 
     type = "page_turn"
+
+    def to_dict(self) -> dict[str, Any]:
+        """`half` is told only where it is true."""
+        told = Event.to_dict(self)
+        return told if self.half else {name: v for name, v in told.items() if name != "half"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +132,8 @@ def event_from_json(line: str) -> Position | PageTurn | Jump | StateChange:
     kind = _TYPES[data.pop("type")]
     if "pass" in data:
         data["pass_"] = data.pop("pass")
+    if "notes" in data:
+        data["notes"] = tuple(data["notes"])
     try:
         return kind(**data)
     except TypeError as error:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import chain
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
@@ -14,13 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_plugin.audio.source import Source
-from sf_plugin.errors import ScoreFollowerError
-from sf_plugin.followers import Follower, Progress, no_progress
+from sf_plugin.errors import ScoreError, ScoreFollowerError
+from sf_plugin.followers import Follower, Progress, Reading, no_progress
 from sf_plugin.page_turns import PageTurner
 from sf_plugin.positions import Estimate, Event, Jump, PageTurn, Position, State, StateChange
-from sf_plugin.score.layout import Layout, Measure
+from sf_plugin.score.layout import Layout
 from sf_plugin.score.mapper import MeasureMapper
 from sf_plugin.score.model import Score
+from sf_plugin.score.places import Start
+from sf_plugin.score.structure import Roads, find_roads, measures_of
+from sf_plugin.score.symbols import named
 from sf_plugin.sinks import Sink
 
 REALTIME_BLOCK_SECONDS = 0.025
@@ -35,16 +40,28 @@ class NarratorSettings:
     Attributes:
         confidence: below this, and in any state but "tracking", no jump is told.
         settle: seconds for which the music must go on at the new place.
+        back: measures that the place may fall back without a jump.
+        pace: measures a second that the music may have gone on while the place was unknown.
     """
 
     confidence: float = 0.5
     settle: float = 0.3
+    back: float = 0.5
+    pace: float = 1.0
 
 
 @dataclass(slots=True)
 class _Told:
     state: State = "waiting"
     measure: int | None = None
+    before: int | None = None
+    """Where the music was before it came to `measure`."""
+    since: float = 0.0
+    """When it came there."""
+    at: float = 0.0
+    """The furthest place in `measure`, counted in measures."""
+    time: float = 0.0
+    """When the music was last known to be there."""
     landing: tuple[float, int] | None = None
     """Time and measure of a move that does not follow and is not yet confirmed."""
     landed_in: int | None = None
@@ -59,13 +76,24 @@ class Narrator:
         mapper: MeasureMapper,
         turner: PageTurner | None = None,
         settings: NarratorSettings | None = None,
+        roads: Roads | None = None,
     ) -> None:
-        self.layout = layout
         self.mapper = mapper
         self.turner = turner or PageTurner(layout)
         self.settings = settings or NarratorSettings()
-        self._successors = successors(layout)
+        self._learn(layout, find_roads(layout) if roads is None else roads)
         self.reset()
+
+    def _learn(self, layout: Layout, roads: Roads) -> None:
+        self.layout = layout
+        self._successors = roads.successors()
+        self._sides = {m.number: (m.left, m.right) for m in measures_of(layout)}
+
+    def extend(self, layout: Layout, roads: Roads) -> None:
+        """More of the score was read: the same measures and later ones."""
+        self._learn(layout, roads)
+        self.mapper.extend(layout)
+        self.turner.extend(layout)
 
     def reset(self) -> None:
         """Forget the performance; the next estimate is the first of a new one."""
@@ -89,10 +117,15 @@ class Narrator:
 
     def _jump(self, position: Position) -> Jump | None:
         told, here = self._told, position.measure
-        if here is None:
+        if here is None or position.state in ("waiting", "lost"):
+            told.landing = None
             return None
-        if told.measure is None or self._follows(told.measure, here):
-            told.measure, told.landing = here, None
+        at = here + self._inside(here, position.x)
+        if told.measure is None or self._goes_on(told.measure, here, position.time):
+            self._come_to(here, at, position.time)
+            return None
+        if told.at - self.settings.back <= at < told.at:
+            told.time, told.landing = position.time, None
             return None
         if position.state != "tracking" or position.confidence < self.settings.confidence:
             told.landing = None
@@ -103,7 +136,10 @@ class Narrator:
         since, landed = told.landing
         if position.time - since < self.settings.settle:
             return None
-        left, told.measure, told.landing = told.measure, here, None
+        strayed = since - told.since < self.settings.settle and told.before is not None
+        left = told.before if strayed else told.measure
+        self._come_to(here, at, position.time)
+        told.before = None
         return Jump(
             time=position.time,
             from_measure=left,
@@ -111,38 +147,30 @@ class Narrator:
             confidence=position.confidence,
         )
 
+    def _come_to(self, measure: int, at: float, time: float) -> None:
+        told = self._told
+        if measure != told.measure:
+            told.before, told.measure, told.since, told.at = told.measure, measure, time, at
+        told.at, told.time, told.landing = max(told.at, at), time, None
+
     def _follows(self, before: int | None, after: int) -> bool:
         return before is not None and (
             after in (before, before + 1) or after in self._successors.get(before, ())
         )
 
+    def _goes_on(self, before: int, after: int, time: float) -> bool:
+        """Whether the music may be in `after` because it was last known in `before`.
 
-def successors(layout: Layout) -> dict[int, set[int]]:
-    """Measures that the score's repeats and voltas let follow a measure, besides the next."""
-    measures: list[Measure] = [
-        measure for page in layout.pages for system in page.systems for measure in system.measures
-    ]
-    follow: dict[int, set[int]] = {}
-    start = measures[0].number if measures else 1
-    fork: int | None = None
-    for i, measure in enumerate(measures):
-        ahead = measures[i + 1] if i + 1 < len(measures) else None
-        behind = measures[i - 1] if i else None
-        if measure.repeat_start:
-            start, fork = measure.number, None
-        begins_volta = measure.volta is not None and (
-            behind is None or behind.volta != measure.volta
-        )
-        if begins_volta and behind is not None:
-            if behind.volta is None:
-                fork = behind.number
-            elif fork is not None:
-                follow.setdefault(fork, set()).add(measure.number)
-        if measure.repeat_end:
-            follow.setdefault(measure.number, set()).add(start)
-            if ahead is not None and ahead.volta is None:
-                start = ahead.number
-    return follow
+        Who has just come there may not have been there.
+        """
+        told = self._told
+        fresh = time - told.since < self.settings.settle and self._follows(told.before, after)
+        passed = int(self.settings.pace * (time - told.time))
+        return fresh or self._follows(before, after) or before < after <= before + passed
+
+    def _inside(self, number: int, x: float) -> float:
+        left, right = self._sides.get(number, (0.0, 0.0))
+        return min(max((x - left) / (right - left), 0.0), 1.0) if right > left else 0.0
 
 
 @dataclass(slots=True)
@@ -170,8 +198,9 @@ class Session:
     """One performance of one score, from its sound to its receivers.
 
     `sinks` are (name, sink) pairs; the session closes them and the source, however
-    it ends.  A sink that fails is logged once by name and dropped; the session goes
-    on.  `realtime` paces a source by its own sample clock; what is said is the same.
+    it ends.  `start` is where the performance begins, if known.  A sink that fails is
+    logged once by name and dropped; the session goes on.  `realtime` paces a source by
+    its own sample clock; what is said is the same.
 
     Raises:
         ScoreFollowerError: the score cannot be followed, the source cannot be read, or
@@ -186,6 +215,7 @@ class Session:
         score: Score,
         sinks: Sequence[tuple[str, Sink]] = (),
         *,
+        start: Start | None = None,
         turner: Callable[[Layout], PageTurner] = PageTurner,
         realtime: bool = False,
         progress: Progress = no_progress,
@@ -197,12 +227,14 @@ class Session:
         self.mapper = mapper
         self.score = score
         self.sinks = list(sinks)
+        self.start = start
         self.turner = turner
         self.realtime = realtime
         self.progress = progress
         self.clock = clock
         self.sleep = sleep
         self.summary = Summary()
+        self._wanted: SimpleQueue[int] = SimpleQueue()
 
     def run(self) -> Summary:
         """Follow to the end."""
@@ -219,24 +251,73 @@ class Session:
                 stack.enter_context(_Guarded(name, sink, self.summary.failed_sinks))
                 for name, sink in self.sinks
             ]
-            layout = self.follower.prepare(self.score, self.progress)
+            reading = stack.enter_context(self._read())
+            layout = named(reading.layout, self.score)
             self.follower.reset()
-            narrator = Narrator(layout, self.mapper, self.turner(layout))
+            roads = find_roads(layout, self.score.order)
+            turner = self.turner(layout)
+            turner.first = self.score.followed.start + 1
+            if self.start is not None:
+                self.follower.expect(self.start.page, *self.start.place(layout))
+                turner.first = self.start.page
+            narrator = Narrator(layout, self.mapper, turner, roads=roads)
             for sink in sinks:
                 sink.open(self.score, layout)
             for block in self._blocks():
-                for estimate in self.follower.feed(block):
-                    for event in narrator.tell(estimate):
-                        self._count(event)
-                        for sink in sinks:
-                            sink.emit(event)
-                        yield event
+                if (larger := reading.more()) is not None:
+                    self._extend(narrator, sinks, named(larger, self.score))
+                for event in chain(self._obey(narrator), self._listen(narrator, block)):
+                    self._count(event)
+                    for sink in sinks:
+                        sink.emit(event)
+                    yield event
+
+    def _read(self) -> Reading:
+        """Read the pages; what is played now does not wait for the last."""
+        if not self.source.live:
+            return Reading(self.follower.prepare(self.score, self.progress))
+        through = self.score.followed.start + 1 if self.start is None else self.start.page
+        return self.follower.read(self.score, self.progress, through)
+
+    def _extend(self, narrator: Narrator, sinks: Sequence[_Guarded], layout: Layout) -> None:
+        narrator.extend(layout, find_roads(layout, self.score.order))
+        for sink in sinks:
+            sink.extend(layout)
+
+    def show(self, page: int) -> None:
+        """Turn to a page because the player says so, and look for the music there.
+
+        May be called from any thread; heeded with the next sound.
+
+        Raises:
+            ScoreError: there is no such page.
+        """
+        if not 1 <= page <= len(self.score.pages):
+            raise ScoreError(
+                f"there is no page {page} to show: {self.score.name} has "
+                f"{len(self.score.pages)} pages"
+            )
+        self._wanted.put(page)
+
+    def _obey(self, narrator: Narrator) -> Iterator[Event]:
+        while not self._wanted.empty():
+            page = self._wanted.get()
+            beginning = narrator.turner.beginning(page)
+            turn = narrator.turner.show(page)
+            if beginning is not None:
+                self.follower.goto(page, *beginning)
+            if turn is not None:
+                yield turn
+
+    def _listen(self, narrator: Narrator, block: NDArray[np.float32]) -> Iterator[Event]:
+        for estimate in self.follower.feed(block):
+            yield from narrator.tell(estimate)
 
     def _count(self, event: Event) -> None:
         if isinstance(event, Position):
             self.summary.positions += 1
             self.summary.last = event
-        elif isinstance(event, PageTurn):
+        elif isinstance(event, PageTurn) and not event.half:
             self.summary.turns += 1
 
     def _blocks(self) -> Iterator[NDArray[np.float32]]:
@@ -273,6 +354,13 @@ class _Guarded:
             raise
         except Exception as error:
             self._drop(error)
+
+    def extend(self, layout: Layout) -> None:
+        if self.live:
+            try:
+                self.sink.extend(layout)
+            except Exception as error:
+                self._drop(error)
 
     def emit(self, event: Event) -> None:
         if self.live:

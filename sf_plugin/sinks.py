@@ -25,6 +25,9 @@ class Sink(ABC):
             SinkError: the receiver cannot be reached or written.
         """
 
+    def extend(self, layout: Layout) -> None:
+        """More of the score was read: the same measures and later ones."""
+
     def emit(self, event: Event) -> None:
         """One event."""
 

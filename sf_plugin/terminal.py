@@ -51,10 +51,10 @@ def count(text: str) -> int:
     return value
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -102,7 +102,8 @@ class Display(Sink):
             case Position():
                 self._place(event)
             case PageTurn() if self.live:
-                self._line(event.time, f"page {event.page}")
+                half = ", upper half" if event.half else ""
+                self._line(event.time, f"page {event.page}{half}")
             case Jump() if self.live:
                 self._line(event.time, f"jump to measure {event.to_measure}")
             case StateChange() if self.live:

@@ -38,6 +38,33 @@ def test_following_a_file_writes_every_position(
     assert os.listdir(tmp_path) == ["p.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("words", "turns"),
+    [
+        (["--lead", "2s"], [(2, False, 6.5)]),
+        (["--lead", "2beats"], [(2, False, 7.3)]),
+        (["--half-pages"], [(2, True, 5.0), (2, False, 9.0)]),
+    ],
+)
+def test_pages_are_turned_as_asked_for(
+    scorefollow: Run,
+    tmp_path: Path,
+    pdf: Path,
+    wav: Path,
+    layout_file: Path,
+    words: list[str],
+    turns: list[tuple[int, bool, float]],
+) -> None:
+    common = ("--audio", wav, *EXAMPLE, "--layout", layout_file, "--out", "p.jsonl")
+    done = scorefollow("follow", pdf, *common, *words)
+    assert done.returncode == 0, done.stderr
+    assert "1 page turn," in done.stderr
+    events = [event_from_json(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    made = [event for event in events if isinstance(event, PageTurn)]
+    assert [(turn.page, turn.half) for turn in made] == [turn[:2] for turn in turns]
+    assert [turn.time for turn in made] == pytest.approx([turn[2] for turn in turns], abs=0.3)
+
+
 def test_raw_samples_on_stdin_and_realtime_say_the_same(
     scorefollow: Run, pdf: Path, wav: Path, tmp_path: Path, layout_file: Path
 ) -> None:
@@ -70,6 +97,20 @@ def test_layout_can_be_written_and_given_back(
     assert (tmp_path / "found.json").read_text() == shown.stdout
     words = ("--audio", wav, *EXAMPLE, "--layout", "found.json")
     assert scorefollow("follow", pdf, *words).returncode == 0
+
+
+def test_a_piece_in_a_book_is_followed_from_where_it_starts(
+    scorefollow: Run, tmp_path: Path, wav: Path
+) -> None:
+    book = draw_pdf(tmp_path / "book.pdf", make_layout(5))
+    words = ("--audio", wav, *EXAMPLE, "--out", "positions.jsonl")
+    done = scorefollow("follow", book, "--pages", "3-4", "--start", "4", *words)
+    assert done.returncode == 0, done.stderr
+    assert "0 page turns" in done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "positions.jsonl").read_text().splitlines()]
+    assert {line["page"] for line in lines if line["type"] == "position"} == {4}
+    shown = scorefollow("layout", book, *EXAMPLE, "--pages", "3-4")
+    assert [bool(p.systems) for p in Layout.from_json(shown.stdout).pages][-2:] == [True, True]
 
 
 def write_bad_inputs(folder: Path) -> None:
@@ -105,6 +146,9 @@ def write_bad_inputs(folder: Path) -> None:
         ("PDF", ["--audio", "WAV", "--layout", "one-page.json"], "has 1 pages, the score has 2"),
         ("PDF", ["--audio", "WAV", "--follower", "nobody"], "no follower 'nobody'"),
         ("PDF", ["--audio", "WAV", "--mapper", "nothing"], "no mapper 'nothing'"),
+        ("PDF", ["--audio", "WAV", "--pages", "2-9"], "has 2 pages, so there are no pages 2-9"),
+        ("PDF", ["--audio", "WAV", "--start", "page 2"], "'page 2' is no start"),
+        ("PDF", ["--audio", "WAV", "--start", "3"], "cannot start on page 3"),
         ("PDF", ["--audio", "WAV", "--pcm-rate", "8000"], "add --audio -"),
         ("PDF", ["--audio", "-", "--pcm-rate", "0"], "rate 0"),
         ("PDF", ["--mic", "no such microphone"], "microphone"),
@@ -152,7 +196,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
         (["follow", "a.pdf"], "--audio --mic is required"),
         (["follow", "--audio", "a.wav"], "SCORE"),
         (["follow", "a.pdf", "--audio", "a.wav", "--mic"], "not allowed with"),
-        (["follow", "a.pdf", "--audio", "a.wav", "--turn-lead", "-1"], "0 to 30"),
+        (["follow", "a.pdf", "--audio", "a.wav", "--lead", "2 bars"], "1.5s, 2beats"),
         (["layout"], "SCORE"),
     ],
 )

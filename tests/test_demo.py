@@ -20,7 +20,7 @@ from sf_plugin.demo import (
     load_truth,
     places,
 )
-from sf_plugin.evaluation.metrics import Turns, answers, judge_turns
+from sf_plugin.evaluation.metrics import Due, Turns, answers, judge_turns
 from sf_plugin.positions import PageTurn, Position, event_from_json
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.load import load_score
@@ -115,15 +115,16 @@ def test_page_turns_are_judged_by_when_the_music_moves_on() -> None:
     second = float(TRUTH.time[np.argmax(TRUTH.page == 2)])
     third = float(TRUTH.time[np.argmax(TRUTH.page == 3)])
     turns = [
-        PageTurn(second - 1.5, 2, 1.0),
         PageTurn(20.0, 3, 1.0),
+        PageTurn(second - 1.5, 2, 1.0),
         PageTurn(third + 5.0, 3, 0.0),
         PageTurn(third + 8.0, 2, 0.0),
     ]
     judged = judge_turns(turns, TRUTH)
-    assert judged == Turns(due=2, made=4, leads=(1.5,))
-    assert how_it_turned(judged) == "1 of 2: 1.5 s ahead; 3 wrong"
-    assert how_it_turned(Turns(2, 2, (1.5, -1.04))) == "2 of 2: 1.5 s ahead, 1.0 s late"
+    assert (judged.due, judged.made, judged.leads()) == (2, 4, [1.5])
+    assert how_it_turned(judged) == "1 of 2: 1.5 s ahead; 2 wrong"
+    both = (Due(2, second, True, 1.5), Due(3, third, True, -1.04))
+    assert how_it_turned(Turns(both, 2)) == "2 of 2: 1.5 s ahead, 1.0 s late"
 
 
 def test_the_demo_runs_through_the_command(scorefollow: Any, tmp_path: Path) -> None:

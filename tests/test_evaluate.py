@@ -33,6 +33,7 @@ from sf_plugin.evaluation.following import Listen, Outcome, follow_cases, jumps_
 from sf_plugin.evaluation.html import Drawn, html, worst
 from sf_plugin.evaluation.layouts import compare_layouts, match
 from sf_plugin.evaluation.report import interval, make_report
+from sf_plugin.evaluation.tables import markdown
 from sf_plugin.followers import Follower, Progress, no_progress
 from sf_plugin.positions import Estimate
 from sf_plugin.score.layout import Layout, PageLayout
@@ -158,12 +159,70 @@ def test_conditions_share_performances_and_pages_where_they_are_the_same(engrave
     assert np.abs(scan.truth.x - clean.truth.x).max() < 0.2
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set with two pieces."""
+    return build_set(tmp_path_factory.mktemp("pair"), "other--0", "scale--0")
+
+
+def of_pair(folder: Path, *conditions: str) -> list[Case]:
+    (piece,) = find_pieces(folder, ["valid"], ["scale*"], setting(folder, *conditions))
+    assert piece.other == "other--0"
+    return piece()
+
+
 @pytest.mark.parametrize("name", list(CONDITIONS))
-def test_every_condition_is_made_of_what_exists(engraved: Path, name: str) -> None:
-    (case,) = known(engraved, name)
+def test_every_condition_is_made_of_what_exists(pair: Path, name: str) -> None:
+    (case,) = of_pair(pair, name)
     assert case.condition == name
-    assert len(case.truth.time) >= 4
+    assert len(case.truth.time) >= 4 or name == "wrong"
     assert all(kind in ("jump", "pause", "printed") for _, kind in jumps_of(case))
+    assert bool(case.asides) == (name in ("audience", "wrong", "interrupted"))
+
+
+def test_a_piece_that_is_alone_has_no_wrong_one(engraved: Path) -> None:
+    with pytest.raises(ScoreError, match=r"no second piece.*leave them out of --conditions"):
+        known(engraved, "wrong")
+
+
+def test_what_people_do_is_heard_and_part_of_what_the_recording_is_called(pair: Path) -> None:
+    (case,) = of_pair(pair, "audience")
+    assert isinstance(case.sound, Recording)
+    talk, applause = case.asides
+    sound = case.sound()
+    assert len(sound) >= int(applause.end * case.sample_rate)
+    music = slice(*(int(at * case.sample_rate) for at in (talk.begin, talk.end)))
+    alone = replace(case.sound, crowd=())
+    assert np.abs(sound[music]).mean() > 10 * np.abs(alone()[music]).mean()
+    assert alone.file != case.sound.file
+
+
+def test_nothing_played_of_the_piece_is_no_onset_but_is_told(pair: Path) -> None:
+    cases = of_pair(pair, "wrong", "clean", "interrupted", "audience")
+    outcomes = list(follow_cases(cases, Witnesses()()))
+    report = make_report(outcomes, per_page=False, seed=0)
+    json.dumps(report, allow_nan=False)
+    wrong = report["conditions"]["wrong"]
+    assert (wrong["onsets"], wrong["figures"], wrong["over_time"]) == (0, {}, [])
+    assert wrong["calibration"]["error"] is None
+    other = wrong["asides"]["other music"]
+    assert other["tracking"]["share"] == 0.0, "the witness waits for the first onset"
+    assert other["noticed"]["within_1s"] == {"share": 1.0, "of": 1, "interval": None}
+    assert report["conditions"]["clean"]["asides"] == {}
+    applause = report["conditions"]["audience"]["asides"]["applause"]
+    assert applause["tracking"]["share"] == 1.0, "and does not know the end"
+    assert applause["noticed"]["within_5s"]["share"] == 0.0
+    assert applause["ended"]["share"] == 0.0
+    assert {row["condition"] for row in report["by_piece"]} == {"clean", "interrupted", "audience"}
+    page = html(report, [])
+    for text in (markdown(report), page):
+        assert "wrong: other music" in text and "audience: applause" in text
+        assert "nan" not in text.lower()
+    head, *rows = markdown(report).split("\n\n")[0].splitlines()
+    assert head.startswith("| all onsets pooled")
+    assert not any(row.startswith("| wrong") for row in rows)
+    assert html(make_report(outcomes[:1], per_page=False, seed=0), [])
+    assert worst([outcome for outcome in outcomes if outcome.condition == "wrong"]) == []
 
 
 def test_jumps_lead_where_the_truth_says(engraved: Path) -> None:

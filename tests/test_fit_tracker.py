@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sf_plugin.audio.spectrogram import Band, SpectrogramConfig
+from sf_plugin.dataset.programme import Aside
 from sf_plugin.evaluation.cases import Case
 from sf_plugin.evaluation.metrics import Truth
 from sf_plugin.score.layout import Layout, Measure, PageLayout, System
@@ -58,6 +59,7 @@ def hearing(sharpness: float, seconds_a_note: float = 0.4, seed: int = 0) -> Hea
         np.full(NOTES, 0.5, np.float32),
         np.ones(NOTES, np.float32),
         np.arange(NOTES) % 2 == 0,
+        np.arange(NOTES) // 2 + 1,
     )
     frames = round(NOTES * seconds_a_note * FPS)
     time = np.arange(frames) / FPS
@@ -102,7 +104,7 @@ def test_every_candidate_is_a_setting_and_the_default_is_among_them() -> None:
 
 
 def test_a_recording_is_heard_as_the_follower_hears_it(tmp_path: Path) -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(6)
     spectrogram = SpectrogramConfig(sample_rate=4000, lookahead=128, bands=(Band(512, 50, 70),))
     config = UNetConfig(
         channels=(2, 4, 4, 4, 4), groups=1, cells=8, audio_channels=8, audio_memory=4,
@@ -133,9 +135,36 @@ def test_a_recording_is_heard_as_the_follower_hears_it(tmp_path: Path) -> None:
     assert np.mean(same) > 0.95  # whole and frame by frame differ by rounding
 
 
+def test_other_music_is_told_from_the_piece() -> None:
+    heard = [hearing(10, seed=1), hearing(10, 0.25, seed=2)]
+    plain = hearing(10, seed=3)
+    seconds = len(plain.hearing.time) / FPS
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(NOTES), (NOTES, 1)), axis=1)[0]
+    shuffled = plain.hearing.logits[:, order] * np.float32(0.6)
+    nothing = {
+        name: getattr(plain.truth, name)[:0] for name in ("time", "page", "system", "x", "measure")
+    }
+    other = replace(
+        plain,
+        hearing=replace(plain.hearing, logits=shuffled),
+        truth=replace(plain.truth, **nothing),
+        asides=(Aside("other music", 0.0, seconds),),
+    )
+    default = TrackerConfig()
+    alone = fit_confidence(heard, default)
+    assert alone.known == default.known, "there is nothing to tell it from"
+    both = fit_confidence([*heard, other], default)
+    assert both.known != default.known and both.calibration == alone.calibration
+
+    def sure(of: Heard) -> float:
+        return float(np.mean([p.confidence for p in follow(of, both)[0][2 * FPS :]]))
+
+    assert sure(other) < 0.3 < 0.7 < min(map(sure, heard))
+
+
 def test_fitting_never_makes_it_worse_and_tells_how_sure_to_be() -> None:
     heard = [hearing(4, seed=1), hearing(4, 0.25, seed=2)]
-    poor = TrackerConfig(trust=0.3, glance=0.3)
+    poor = TrackerConfig(trust=0.3, glance=0.3, known=(30.0, 0.0, 0.0))
     fitted = fit_settings(heard, poor)
     assert goodness(heard, fitted)[0] >= goodness(heard, poor)[0]
     sure = fit_confidence(heard, fitted)

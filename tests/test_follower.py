@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from sf_plugin.errors import ScoreError, WeightsError
 from sf_plugin.followers import Follower
 from sf_plugin.positions import STATES, Estimate
 from sf_plugin.score.layout import Layout, Measure, PageLayout, System
-from sf_plugin.score.model import Score
+from sf_plugin.score.model import Pages, Score
+from sf_plugin.score.places import choose_pages
 from sf_plugin.unet.config import UNetConfig
 from sf_plugin.unet.follower import UNetFollower
 from sf_plugin.unet.network import ScoreUNet
@@ -76,6 +78,14 @@ def page_layout(page: int, first: int, systems: int = 2) -> PageLayout:
             for i in range(systems)
         ),
     )
+
+
+def make_book(
+    pages: int, render: Callable[[int], np.ndarray] = lambda index: make_pages(index + 1)[index]
+) -> Score:
+    """A system a page, known beforehand."""
+    layout = Layout(tuple(page_layout(n, n, systems=1) for n in range(1, pages + 1)))
+    return Score("book", Pages(pages, render), layout)
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +283,145 @@ def test_goto_is_heard(follower: UNetFollower, sound: np.ndarray) -> None:
         row, column = np.unravel_index(int(mask.argmax()), mask.shape)
         assert row / mask.shape[0] == pytest.approx(y, abs=0.15)
         assert column / mask.shape[1] == pytest.approx(0.5, abs=0.25)
+
+
+def test_only_the_chosen_pages_are_read_and_they_keep_their_numbers(
+    weights: Path, sound: np.ndarray
+) -> None:
+    read: list[int] = []
+    book = make_book(9, lambda index: read.append(index) or make_pages(9)[index])
+    follower = UNetFollower(weights)
+    layout = follower.prepare(choose_pages(book, "4-6"))
+    assert read == [3, 4, 5]
+    assert [page.page for page in layout.pages] == list(range(1, 10))
+    assert [page.page for page in layout.pages if page.systems] == [4, 5, 6]
+    assert {e.page for e in hear(follower, sound)} <= {4, 5, 6}
+
+
+def test_a_performance_is_expected_where_it_is_said_to_begin(
+    weights: Path, score: Score, sound: np.ndarray
+) -> None:
+    follower = UNetFollower(weights)
+    follower.prepare(score)
+    follower.expect(3, 0.1, 0.6)
+    for _ in range(2):
+        waiting = hear(follower, np.zeros(RATE, np.float32))
+        assert {(e.page, e.state) for e in waiting} == {(3, "waiting")}
+        assert waiting[0].y == pytest.approx(0.6, abs=0.01)
+        hear(follower, sound)
+        follower.reset()
+    follower.prepare(score)
+    assert hear(follower, np.zeros(RATE, np.float32))[0].page == 1
+
+
+def test_later_pages_are_read_while_following_goes_on(weights: Path, sound: np.ndarray) -> None:
+    pages = make_pages(20)
+    whole = UNetFollower(weights)
+    whole.prepare(make_book(20))
+    go_on = Event()
+    later = make_book(20, lambda i: pages[i] if i < 3 or go_on.wait(60) else pages[0])
+    follower = UNetFollower(weights)
+    with follower.read(later) as reading:
+        assert reading.layout == later.layout
+        assert set(follower.document.page) == {1, 2, 3}
+        assert reading.more() is None
+        estimates = hear(follower, sound)
+        assert {e.page for e in estimates} <= {1, 2, 3}
+        go_on.set()
+        while follower.document.page[-1] < 20:
+            reading.more()
+            after = hear(follower, sound[:HOP])
+            assert all(e.time > estimates[-1].time for e in after)
+            last = int(follower.document.page[-1])
+            assert set(follower.document.page) == set(range(1, last + 1))
+    assert set(follower.document.page) == set(range(1, 21))
+    follower.reset()
+    whole.reset()
+    assert hear(follower, sound) == hear(whole, sound)
+
+
+def test_following_may_end_before_all_pages_are_read(weights: Path) -> None:
+    pages = make_pages(4)
+    read: list[int] = []
+    ended = Event()
+
+    def render(index: int) -> np.ndarray:
+        read.append(index)
+        if index == 3:
+            assert ended.wait(60)
+        return pages[index % 4]
+
+    follower = UNetFollower(weights)
+    with follower.read(make_book(400, render)) as reading:
+        ended.set()
+    reading.close()
+    assert len(read) < 400
+
+
+def test_a_later_page_that_cannot_be_read_is_left_out_with_a_warning(
+    weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pages = make_pages(6)
+
+    def render(index: int) -> np.ndarray:
+        if index == 4:
+            raise ScoreError("book.pdf, page 5: cannot be rendered: export the PDF again")
+        return pages[index]
+
+    follower = UNetFollower(weights)
+    with follower.read(make_book(6, render)) as reading:
+        while follower.document.page[-1] < 6:
+            reading.more()
+    assert set(follower.document.page) == {1, 2, 3, 4, 6}
+    assert "page 5 is left out: book.pdf, page 5: cannot be rendered" in caplog.text
+    with pytest.raises(ScoreError, match="page 5"):
+        follower.prepare(make_book(6, render))
+
+
+def test_the_first_pages_with_music_are_read_before_following_begins(
+    weights: Path, blind: Path
+) -> None:
+    layout = Layout((*(PageLayout(n) for n in range(1, 6)), page_layout(6, 1)))
+    follower = UNetFollower(weights)
+    with follower.read(Score("title pages", make_pages(6), layout)) as reading:
+        assert reading.layout == layout
+        assert set(follower.document.page) == {6}
+    with pytest.raises(ScoreError, match="no staves found on any page"):
+        UNetFollower(blind).read(Score("blank", make_pages(6)))
+
+
+def test_a_page_far_away_can_be_gone_to(weights: Path, sound: np.ndarray) -> None:
+    follower = UNetFollower(weights)
+    follower.prepare(make_book(30))
+    for page in (3, 28):
+        follower.goto(page, 0.5, 0.5)
+        assert hear(follower, sound[: RATE // 4])[0].page == page
+    assert len(follower.document) < len(follower.places())
+    far, near = follower.mask(3), follower.mask(28)
+    assert far is not None and not far.any()
+    assert near is not None and near.max() == 1
+
+
+def test_pages_of_different_sizes_are_one_score(weights: Path, sound: np.ndarray) -> None:
+    pages = [page[: 121 - 40 * (n % 2)] for n, page in enumerate(make_pages(4))]
+    follower = UNetFollower(weights)
+    follower.prepare(make_book(4, pages.__getitem__))
+    assert set(follower.document.page) == {1, 2, 3, 4}
+    assert hear(follower, sound)
+    masks = [follower.mask(page) for page in range(1, 5)]
+    assert [mask.shape[0] for mask in masks if mask is not None] == [31, 21, 31, 21]
+
+
+def test_a_long_book_is_named_before_it_is_read(
+    weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stop(what: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        UNetFollower(weights).prepare(Score("book", make_pages(2) * 200), stop)
+    assert "book: 400 pages are read before following begins" in caplog.text
+    assert "--pages FIRST-LAST" in caplog.text
 
 
 def test_reading_pages_reports_progress(weights: Path, score: Score) -> None:

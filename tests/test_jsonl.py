@@ -20,6 +20,7 @@ EVENTS = (
     Position(12.35, 1, 0.4312, 0.2871, 2, 14, "14", 1, 2.5, 92.0, 0.93, "tracking"),
     Position(12.4, 1, 0.44, 0.2871, None, None, None, 1, None, None, 0.2, "unsure"),
     StateChange(12.4, "unsure", "tracking"),
+    PageTurn(12.9, 2, 8.0, half=True),
     PageTurn(13.0, 2, 0.8),
     Jump(14.0, 14, 3, 0.7),
 )
@@ -37,6 +38,10 @@ def test_lines_read_back_as_the_events(tmp_path: Path) -> None:
             sink.emit(event)
     lines = path.read_text().splitlines()
     assert lines[0] == CONTRACT
+    assert lines[3:5] == [
+        '{"type":"page_turn","time":12.9,"page":2,"lead":8.0,"half":true}',
+        '{"type":"page_turn","time":13.0,"page":2,"lead":0.8}',
+    ]
     assert tuple(map(event_from_json, lines)) == EVENTS
     assert os.listdir(tmp_path) == ["positions.jsonl"]
 

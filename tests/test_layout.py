@@ -21,6 +21,7 @@ measures = st.builds(
     repeat_end=st.booleans(),
     volta=texts,
     onsets=st.lists(st.tuples(fractions, st.floats(0, 16)), max_size=3).map(tuple),
+    signs=st.lists(st.sampled_from(["segno", "coda", "fine"]), max_size=2).map(tuple),
 )
 systems = st.builds(
     System, fractions, fractions, fractions, fractions, st.lists(measures, max_size=2).map(tuple)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -7,114 +8,198 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import Image, ImageDraw
 
 from sf_plugin.score.layout import PageLayout
-from sf_plugin.score.layout_detection import Floats, detect_page, peaks, runs
+from sf_plugin.score.layout_detection import Floats, detect_page, peaks
 
-ROWS, COLUMNS = 300, 200
-Box = tuple[int, int, int, int]
-
-
-def maps_of(systems: dict[Box, list[int]]) -> Floats:
-    """Systems, staves and bars drawn from {(top, bottom, left, right): bar columns}."""
-    maps = np.zeros((3, ROWS, COLUMNS), np.float32)
-    for (top, bottom, left, right), bars in systems.items():
-        maps[0, top:bottom, left:right] = 1
-        maps[1, top : top + 4, left:right] = 1
-        maps[1, bottom - 4 : bottom, left:right] = 1
-        for bar in bars:
-            maps[2, top:bottom, bar] = 1
-    return maps
+WIDTH, HEIGHT, CELL, SPACE = 640, 900, 4, 7.0
+FINE = 3  # how much finer pages are drawn than they are
+LEFT, RIGHT = 60.0, 580.0
+Point = tuple[float, float]
 
 
-def boxes(page: PageLayout) -> list[tuple[float, ...]]:
-    """Systems in rows and columns."""
-    return [
-        (s.top * ROWS, s.bottom * ROWS, s.left * COLUMNS, s.right * COLUMNS) for s in page.systems
-    ]
+@dataclass
+class Drawing:
+    """Systems of staves under one another, drawn level and then turned by `tilt` degrees.
+
+    Attributes:
+        systems: for each its number of staves and the places of its bar lines.
+        gap: staff spaces between the staves of a system.
+        joined: whether the map of systems shows them as one, and the bar lines go through.
+    """
+
+    systems: list[tuple[int, list[float]]]
+    tilt: float = 0.0
+    gap: float = 6.0
+    joined: bool = True
+    apart: float = 10.0
+    thick: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.page = Image.new("L", (WIDTH * FINE, HEIGHT * FINE))
+        size = WIDTH // CELL, HEIGHT // CELL
+        self.maps = [Image.new("L", size) for _ in range(4)]
+        y = 100.0
+        self.boxes: list[tuple[float, float]] = []
+        for staves, bars in self.systems:
+            y = self.system(y, staves, bars) + self.apart * SPACE
+
+    def turned(self, x: float, y: float) -> Point:
+        angle = np.radians(self.tilt)
+        x, y = x - WIDTH / 2, y - HEIGHT / 2
+        return (
+            float(np.cos(angle) * x + np.sin(angle) * y) + WIDTH / 2,
+            float(np.cos(angle) * y - np.sin(angle) * x) + HEIGHT / 2,
+        )
+
+    def line(self, a: Point, b: Point, thick: float) -> None:
+        ends = [tuple(FINE * part for part in self.turned(*point)) for point in (a, b)]
+        ImageDraw.Draw(self.page).line(ends, 255, round(thick * FINE))
+
+    def map(self, number: int, left: float, right: float, top: float, bottom: float) -> None:
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        cells = [tuple(part / CELL for part in self.turned(*corner)) for corner in corners]
+        ImageDraw.Draw(self.maps[number]).polygon(cells, 255)
+
+    def system(self, top: float, staves: int, bars: list[float]) -> float:
+        step = (4 + self.gap) * SPACE
+        tops = [top + i * step for i in range(staves)]
+        bottom = tops[-1] + 4 * SPACE
+        for upper in tops:
+            for n in range(5):
+                self.line((LEFT, upper + n * SPACE), (RIGHT, upper + n * SPACE), self.thick)
+            self.map(1, LEFT, RIGHT, upper, upper + 4 * SPACE)
+            if not self.joined:
+                self.map(0, LEFT, RIGHT, upper, upper + 4 * SPACE)
+            self.head(LEFT + 90, upper + 1.5 * SPACE)
+            for x in bars:
+                self.line((x, upper), (x, upper + 4 * SPACE), 1.5)
+        if staves > 1:
+            self.line((LEFT, top), (LEFT, bottom), 1.5)
+        for x in bars:
+            self.map(2, x - 3, x + 3, top, bottom)
+            if self.joined:
+                self.line((x, top), (x, bottom), 1.5)
+        if self.joined:
+            self.map(0, LEFT, RIGHT, top, bottom)
+        self.boxes.append((top, bottom))
+        return bottom
+
+    def head(self, x: float, y: float) -> None:
+        self.line((x - 4, y), (x + 4, y), 5)
+        self.line((x + 4, y), (x + 4, y + 3 * SPACE), 1.2)
+        self.map(3, x - 4, x + 4, y - 4, y + 4)
+
+    @property
+    def ink(self) -> Floats:
+        small = self.page.resize((WIDTH, HEIGHT), Image.Resampling.BOX)
+        return np.asarray(small, np.float32) / np.float32(255)
+
+    @property
+    def likely(self) -> Floats:
+        return np.stack([np.asarray(each, np.float32) for each in self.maps]) / np.float32(255)
+
+    def found(self, noise: float = 0.0) -> PageLayout:
+        rng = np.random.default_rng(0)
+        ink = np.clip(self.ink + rng.normal(0, noise, self.ink.shape), 0, 1).astype(np.float32)
+        return detect_page(ink, self.likely, 1, 1)
+
+    def check(self, page: PageLayout, within: float) -> None:
+        """Systems and measures are the drawn ones; `within` pixels."""
+        assert len(page.systems) == len(self.systems)
+        for system, (top, bottom), (_, bars) in zip(
+            page.systems, self.boxes, self.systems, strict=True
+        ):
+            middle = (top + bottom) / 2
+            assert system.top * HEIGHT == pytest.approx(self.turned(320, top)[1], abs=within + 0.5)
+            assert system.bottom * HEIGHT == pytest.approx(
+                self.turned(320, bottom)[1], abs=within + 0.5
+            )
+            edges = [system.left, *(m.right for m in system.measures)]
+            expected = [self.turned(x, middle)[0] for x in (LEFT, *bars)]
+            np.testing.assert_allclose(np.array(edges) * WIDTH, expected, atol=within)
 
 
-def measures(page: PageLayout) -> list[list[tuple[int, float, float]]]:
-    """Numbers and edges in columns by system."""
-    return [
-        [(m.number, round(m.left * COLUMNS, 2), round(m.right * COLUMNS, 2)) for m in s.measures]
-        for s in page.systems
-    ]
+BARS = [210.0, 300.0, 420.0, RIGHT]
 
 
-def test_systems_and_measures_are_found_where_they_are() -> None:
-    page = detect_page(
-        maps_of({(20, 50, 10, 190): [60, 120, 189], (80, 110, 20, 190): [100, 189]}), 3, 1
-    )
-    assert page.page == 3
-    np.testing.assert_allclose(boxes(page), [(20, 50, 10, 190), (80, 110, 20, 190)])
-    assert measures(page) == [
-        [(1, 10, 60.5), (2, 60.5, 120.5), (3, 120.5, 190)],
-        [(4, 20, 100.5), (5, 100.5, 190)],
-    ]
+@pytest.mark.parametrize("tilt", [0, 1.5, -3, 3])
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize("staves", [1, 2, 3, 4])
+def test_systems_and_measures_are_found_where_they_are(
+    tilt: float, joined: bool, staves: int
+) -> None:
+    """Where `joined` is false only the line at the left tells that staves belong together."""
+    drawing = Drawing([(staves, BARS), (staves, [250.0, RIGHT])][: 6 // staves], tilt, 4, joined)
+    drawing.check(drawing.found(), 5)
+
+
+def test_twelve_staves_are_one_system() -> None:
+    drawing = Drawing([(12, BARS)], 0.5, gap=2.5)
+    drawing.check(drawing.found(), 5)
+
+
+def test_noise_moves_nothing_far() -> None:
+    drawing = Drawing([(2, BARS), (2, BARS)], -1)
+    drawing.check(drawing.found(noise=0.15), 6)
 
 
 def test_numbering_goes_on_from_the_pages_before() -> None:
-    page = detect_page(maps_of({(20, 50, 10, 190): [60, 189]}), 2, 17)
+    drawing = Drawing([(2, [300.0, RIGHT])])
+    page = detect_page(drawing.ink, drawing.likely, 2, 17)
+    assert page.page == 2
     assert [m.number for m in page.systems[0].measures] == [17, 18]
 
 
-def test_a_bar_line_at_the_start_opens_no_measure_of_its_own() -> None:
-    page = detect_page(maps_of({(20, 50, 10, 190): [10, 100, 189]}), 1, 1)
-    assert measures(page) == [[(1, 10, 100.5), (2, 100.5, 190)]]
+def test_a_double_bar_is_one() -> None:
+    drawing = Drawing([(2, [300.0, 304.0, RIGHT])])
+    assert len(drawing.found().systems[0].measures) == 2
 
 
-def test_a_system_without_bar_lines_is_one_measure() -> None:
-    assert measures(detect_page(maps_of({(20, 50, 10, 190): []}), 1, 1)) == [[(1, 10, 190)]]
+def test_a_bar_line_before_the_first_note_opens_no_measure() -> None:
+    opening = Drawing([(2, [LEFT + 50, 300.0, RIGHT])])
+    assert len(opening.found().systems[0].measures) == 2
+    upbeat = Drawing([(2, [LEFT + 110, 300.0, RIGHT])])
+    assert len(upbeat.found().systems[0].measures) == 3
 
 
 def test_a_missing_last_bar_line_ends_with_the_system() -> None:
-    page = detect_page(maps_of({(20, 50, 10, 190): [100]}), 1, 1)
-    assert measures(page) == [[(1, 10, 100.5), (2, 100.5, 190)]]
+    drawing = Drawing([(1, [300.0])])
+    (system,) = drawing.found().systems
+    assert system.measures[-1].right * WIDTH == pytest.approx(RIGHT, abs=5)
+    assert len(system.measures) == 2
 
 
-def test_a_thick_bar_line_is_one() -> None:
-    for width in range(1, 6):
-        thick = list(range(100, 100 + width))
-        found = measures(detect_page(maps_of({(20, 50, 10, 190): [*thick, 189]}), 1, 1))
-        assert len(found[0]) == 2, width
-        assert found[0][0][2] == pytest.approx(100 + width / 2, abs=2)
+def test_what_stands_after_the_last_bar_line_is_no_measure_if_it_is_narrow() -> None:
+    drawing = Drawing([(2, [300.0, RIGHT - 25])])
+    (system,) = drawing.found().systems
+    assert len(system.measures) == 2
+    assert system.right * WIDTH == pytest.approx(RIGHT - 25, abs=3)
 
 
-def test_two_bar_lines_close_together_are_both_found() -> None:
-    page = detect_page(maps_of({(20, 50, 10, 190): [100, 110, 189]}), 1, 1)
-    assert measures(page) == [[(1, 10, 100.5), (2, 100.5, 110.5), (3, 110.5, 190)]]
+def test_stems_through_one_staff_are_no_bar_lines() -> None:
+    drawing = Drawing([(2, [300.0, RIGHT])])
+    top = drawing.boxes[0][0]
+    drawing.line((400, top - 10), (400, top + 4 * SPACE), 1.2)
+    drawing.map(2, 397, 403, top, top + 4 * SPACE)
+    assert len(drawing.found().systems[0].measures) == 2
 
 
-def test_short_strokes_are_no_bar_lines() -> None:
-    maps = maps_of({(20, 60, 10, 190): [100, 189]})
-    maps[2, 20:30, 50] = 1  # a stem
-    assert len(detect_page(maps, 1, 1).systems[0].measures) == 2
+def test_what_shines_through_is_no_system() -> None:
+    drawing = Drawing([(2, BARS), (2, BARS), (1, [RIGHT])])
+    ink = drawing.ink
+    ink[round(drawing.boxes[2][0]) - 8 :] *= 0.08
+    assert len(detect_page(ink, drawing.likely, 1, 1).systems) == 2
 
 
-def test_specks_and_short_lines_are_no_systems() -> None:
-    maps = maps_of({(20, 50, 10, 190): [100]})
-    maps[0, 100:101, :] = 1
-    maps[0, 150:152, 10:190] = 1
-    maps[0, 200:230, 10:40] = 1
-    assert len(detect_page(maps, 1, 1).systems) == 1
+def test_a_page_without_music_has_no_systems() -> None:
+    blank = np.zeros((4, HEIGHT // CELL, WIDTH // CELL), np.float32)
+    for ink in (np.zeros((HEIGHT, WIDTH), np.float32), Drawing([(2, BARS)]).ink):
+        assert detect_page(ink, blank, 4, 9) == PageLayout(4)
 
 
-def test_uncertain_maps_give_the_same_boxes_as_sure_ones() -> None:
-    places = {(20, 50, 10, 190): [60, 120, 189], (80, 110, 20, 190): [100, 189]}
-    rng = np.random.default_rng(0)
-    sure = maps_of(places)
-    unsure = 0.15 + 0.7 * sure + rng.uniform(-0.1, 0.1, sure.shape).astype(np.float32)
-    expected, found = detect_page(sure, 1, 1), detect_page(unsure, 1, 1)
-    np.testing.assert_allclose(boxes(found), boxes(expected), atol=1)
-    assert [len(s.measures) for s in found.systems] == [3, 2]
-
-
-def test_an_empty_page_has_no_systems() -> None:
-    assert detect_page(np.zeros((3, ROWS, COLUMNS), np.float32), 4, 9) == PageLayout(4)
-
-
-def check(page: PageLayout, first_measure: int, columns: int) -> None:
+def sound(page: PageLayout, first_measure: int) -> None:
     numbers = [m.number for s in page.systems for m in s.measures]
     assert numbers == list(range(first_measure, first_measure + len(numbers)))
     for above, below in pairwise(page.systems):
@@ -122,64 +207,68 @@ def check(page: PageLayout, first_measure: int, columns: int) -> None:
     for s in page.systems:
         assert 0 <= s.top < s.bottom <= 1
         assert 0 <= s.left < s.right <= 1
-        assert s.measures
         assert s.measures[0].left == s.left
         assert s.measures[-1].right == s.right
-        for m in s.measures:
-            assert m.left < m.right
-        for one, next_one in pairwise(s.measures):
-            assert one.right == next_one.left
+        assert all(m.left < m.right for m in s.measures)
+        assert all(one.right == after.left for one, after in pairwise(s.measures))
 
 
-RUNS = st.lists(st.tuples(st.integers(0, 39), st.integers(1, 12), st.floats(0, 1, width=32)))
-
-
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
-    down=st.tuples(RUNS, RUNS),
-    across=st.tuples(RUNS, RUNS),
-    bars=arrays.arrays(np.float32, 40, elements=st.floats(0, 1, width=32)),
-    first=st.integers(1, 500),
+    staves=st.integers(1, 12),
+    tilt=st.floats(-3, 3),
+    gap=st.floats(2.5, 4),
+    bars=st.lists(st.integers(0, 8), max_size=8, unique=True),
+    noise=st.sampled_from([0.0, 0.1]),
 )
-def test_striped_maps_give_sound_layouts(
-    down: tuple[list, list], across: tuple[list, list], bars: Floats, first: int
+def test_any_drawn_system_is_found(
+    staves: int, tilt: float, gap: float, bars: list[int], noise: float
 ) -> None:
-    maps = np.zeros((3, 40, 40), np.float32)
-    for layer in (0, 1):
-        rows, columns = np.zeros(40, np.float32), np.full(40, 0.7, np.float32)
-        for start, size, level in down[layer]:
-            rows[start : start + size] = level
-        for start, size, level in across[layer]:
-            columns[start : start + size] = level
-        maps[layer] = np.sqrt(rows[:, None] * columns)
-    maps[2] = bars
-    check(detect_page(maps, 1, first), first, 40)
+    places = [200.0 + 40 * bar for bar in sorted(bars)]
+    drawing = Drawing([(staves, [*places, RIGHT])], tilt, gap)
+    page = drawing.found(noise)
+    sound(page, 1)
+    drawing.check(page, 6)
 
 
-@settings(max_examples=100, deadline=None)
+BANDS = st.lists(st.tuples(st.integers(0, 59), st.integers(1, 12)), max_size=8)
+
+
+@settings(max_examples=80, deadline=None)
+@given(bands=BANDS, across=BANDS, seed=st.integers(0, 1000), first=st.integers(1, 500))
+def test_striped_maps_give_sound_layouts(
+    bands: list[tuple[int, int]], across: list[tuple[int, int]], seed: int, first: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    maps = np.zeros((4, 60, 60), np.float32)
+    for start, size in bands:
+        maps[:2, start : start + size] = rng.uniform(0.3, 1)
+    for start, size in across:
+        maps[2, :, start : start + size] = 0.8
+        maps[1, :, start : start + size] *= 0.4
+    ink = rng.random((240, 240)).astype(np.float32) ** 3
+    sound(detect_page(ink, maps, 1, first), first)
+
+
+@settings(max_examples=80, deadline=None)
 @given(
     arrays.arrays(
         np.float32,
-        st.tuples(st.just(3), st.integers(1, 24), st.integers(1, 24)),
+        st.tuples(st.just(4), st.integers(1, 24), st.integers(1, 24)),
         elements=st.floats(0, 1, width=32),
         fill=st.sampled_from([np.float32(0), np.float32(0.6), np.float32(1)]),
-    )
+    ),
+    st.sampled_from([0.0, 0.5, 1.0]),
 )
-def test_any_map_gives_a_sound_layout(maps: Floats) -> None:
-    check(detect_page(maps, 1, 1), 1, maps.shape[2])
+def test_any_map_gives_a_sound_layout(maps: Floats, paper: float) -> None:
+    ink = np.full((4 * maps.shape[1], 4 * maps.shape[2]), paper, np.float32)
+    ink[::3] = 1 - paper
+    sound(detect_page(ink, maps, 1, 1), 1)
 
 
-@given(st.lists(st.booleans(), max_size=30))
-def test_runs_are_the_stretches_of_true(on: list[bool]) -> None:
-    found = runs(np.array(on, bool))
-    covered = [i for start, end in found for i in range(start, end)]
-    assert covered == [i for i, value in enumerate(on) if value]
-    assert all(one[1] < two[0] for one, two in pairwise(found))
-
-
-def test_peaks_are_found_between_columns_and_apart() -> None:
+def test_peaks_are_found_and_apart() -> None:
     profile = np.zeros(30, np.float32)
-    profile[[5, 6]] = 0.8
-    profile[[7, 20]] = 0.5, 0.9
-    assert peaks(profile, 0.35, 4) == pytest.approx([5.5, 20.0], abs=0.4)
+    profile[[5, 7, 20]] = 0.8, 0.5, 0.9
+    assert peaks(profile, 0.35, 4) == [5.0, 20.0]
     assert peaks(profile, 0.85, 4) == [20.0]
+    assert peaks(profile, 0.35, 2) == [5.0, 7.0, 20.0]

@@ -7,17 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sf_plugin.dataset.programme import Aside
 from sf_plugin.evaluation.metrics import (
     ANSWER,
     EARLY,
+    FOUND,
     HOLD,
     LATE,
     THRESHOLDS,
+    TOO_LATE,
     Answers,
     Truth,
-    Turns,
     answers,
     calibration_error,
+    heed,
     judge_turns,
     recoveries,
     reliability,
@@ -292,39 +295,105 @@ def test_who_says_nothing_recovers_never() -> None:
     assert recoveries(waiting, JUMPY, [(5.0, "jump")])[0].seconds == np.inf
 
 
-def turn(time: float, page: int) -> PageTurn:
-    return PageTurn(time=time, page=page, lead=0.0)
+def turn(time: float, page: int, half: bool = False) -> PageTurn:
+    return PageTurn(time=time, page=page, lead=0.0, half=half)
+
+
+PAGED = replace(
+    TRUTH,
+    time=np.arange(1.0, 25.0),
+    page=np.array([1] * 8 + [2] * 8 + [1] * 8),
+    system=np.array([1] * 4 + [2] * 4 + [1] * 8 + [1] * 8),
+    x=np.tile([0.2, 0.4, 0.6, 0.8], 6),
+    measure=np.zeros(24, np.int64),
+)
+"""An onset a second; at 9 s the music reads on to page 2, at 17 s it goes back to page 1."""
 
 
 def test_turns_are_paired_with_the_first_onset_of_their_page() -> None:
-    judged = judge_turns([turn(4.0, 2), turn(9.5, 1)], JUMPY)
-    assert judged == Turns(due=2, made=2, leads=(1.0, -0.5))
-    assert judged.right == 2
-    assert judge_turns([], JUMPY) == Turns(due=2)
+    judged = judge_turns([turn(8.0, 2), turn(20.0, 1)], PAGED, 24.0)
+    assert [(due.page, due.time, due.onward, due.lead) for due in judged.asked] == [
+        (2, 9.0, True, 1.0),
+        (1, 17.0, False, -3.0),
+    ]
+    assert (judged.due, judged.made, judged.right, judged.false) == (2, 2, 2, 0)
+    assert (judged.leads(), judged.leads(onward=False)) == ([1.0, -3.0], [-3.0])
+    assert (judged.too_late, judged.seconds) == (0, 24.0)
+    nothing = judge_turns([], PAGED)
+    assert (nothing.due, nothing.made, nothing.right, nothing.too_late) == (2, 0, 0, 1)
 
 
 @pytest.mark.parametrize(
-    ("made", "right"),
+    ("made", "right", "false"),
     [
-        ([turn(5.0 - EARLY, 2)], 1),
-        ([turn(4.9 - EARLY, 2)], 0),
-        ([turn(5.0 + LATE, 2)], 1),
-        ([turn(5.1 + LATE, 2)], 0),
-        ([turn(4.0, 3)], 0),
-        ([turn(4.0, 2), turn(4.5, 2)], 1),
-        ([turn(3.0, 1), turn(4.0, 2)], 1),
+        ([turn(8.0 - EARLY, 2)], 1, 0),
+        ([turn(7.9 - EARLY, 2)], 0, 1),
+        ([turn(9.0 + LATE, 2)], 1, 0),
+        ([turn(9.1 + LATE, 2)], 0, 0),
+        ([turn(17.0 + FOUND, 1)], 1, 0),
+        ([turn(17.1 + FOUND, 1)], 0, 0),
+        ([turn(8.0, 3)], 0, 1),
+        ([turn(8.0, 2), turn(18.0, 2)], 1, 1),
+        ([turn(5.0, 2), turn(6.0, 1), turn(8.0, 2)], 1, 1),
+        ([turn(8.0, 2), turn(12.0, 1), turn(13.0, 2)], 1, 1),
+        ([turn(8.0, 2, half=True)], 0, 0),
+    ],
+    ids=[
+        "just not too early",
+        "too early",
+        "just not too late",
+        "late is not false",
+        "just found in time",
+        "found late is not false",
+        "to a wrong page",
+        "back where the music no longer is",
+        "fluttering ahead of the turn",
+        "away from the music and back",
+        "half turns do not count",
     ],
 )
-def test_too_early_too_late_twice_and_wrong_turns_are_false(
-    made: list[PageTurn], right: int
+def test_which_turns_are_right_and_which_are_false(
+    made: list[PageTurn], right: int, false: int
 ) -> None:
-    judged = judge_turns(made, JUMPY)
-    assert (judged.due, judged.made, judged.right) == (2, len(made), right)
+    judged = judge_turns(made, PAGED)
+    assert (judged.right, judged.false) == (right, false)
+
+
+def test_a_pause_after_the_last_note_makes_no_turn_too_early() -> None:
+    paused = replace(PAGED, time=PAGED.time + np.where(np.arange(24) < 8, 0.0, 20.0))
+    judged = judge_turns([turn(7.5, 2)], paused)
+    assert (judged.leads(), judged.false) == ([21.5], 0)
+
+
+def test_for_a_short_visit_nothing_is_due_and_turning_is_not_false() -> None:
+    page = np.array([1] * 8 + [2] * 1 + [1] * 15)
+    glance = replace(PAGED, page=page, system=np.where(page == 2, 1, 2))
+    assert judge_turns([], glance).due == 0
+    judged = judge_turns([turn(9.5, 2), turn(10.5, 1)], glance)
+    assert (judged.due, judged.made, judged.right, judged.false) == (0, 2, 0, 0)
+
+
+def test_a_turn_where_the_music_reads_on_may_be_in_time_and_too_late() -> None:
+    assert judge_turns([turn(9.0 + TOO_LATE, 2)], PAGED).too_late == 0
+    assert judge_turns([turn(9.1 + TOO_LATE, 2)], PAGED).too_late == 1
 
 
 def test_a_performance_that_begins_on_a_later_page_asks_for_a_turn() -> None:
     inside = replace(TRUTH, page=np.array([2] * 8))
-    assert judge_turns([turn(1.5, 2)], inside) == Turns(due=1, made=1, leads=(-0.5,))
+    judged = judge_turns([turn(1.5, 2)], inside)
+    assert (judged.due, judged.leads(), judged.asked[0].onward) == (1, [-0.5], False)
+
+
+def test_where_nothing_of_the_piece_is_played_every_turn_is_false() -> None:
+    none = np.zeros(0, np.int64)
+    other = replace(PAGED, time=np.zeros(0), page=none, system=none, x=np.zeros(0), measure=none)
+    judged = judge_turns([turn(3.0, 2), turn(5.0, 1)], other, 60.0)
+    assert (judged.due, judged.made, judged.false, judged.seconds) == (0, 2, 2, 60.0)
+
+
+def test_one_page_gives_no_time_in_which_anything_could_be_turned() -> None:
+    alone = replace(TRUTH, system_centres={1: [0.25, 0.75]})
+    assert judge_turns([], alone, 60.0).seconds == 0.0
 
 
 @given(
@@ -334,9 +403,32 @@ def test_a_performance_that_begins_on_a_later_page_asks_for_a_turn() -> None:
 def test_no_more_turns_are_right_than_were_due_or_made(
     pages: list[int], made: list[tuple[float, int]]
 ) -> None:
-    truth = replace(TRUTH, time=np.arange(float(len(pages))), page=np.array(pages))
+    count = len(pages)
+    truth = replace(
+        TRUTH,
+        time=np.arange(float(count)),
+        page=np.array(pages),
+        system=np.ones(count, np.int64),
+        measure=np.zeros(count, np.int64),
+    )
     judged = judge_turns([turn(*one) for one in sorted(made)], truth)
-    assert 0 <= judged.right <= min(judged.due, judged.made)
-    assert all(-LATE <= lead <= EARLY for lead in judged.leads)
+    assert 0 <= judged.right <= min(judged.due, judged.made - judged.false)
+    assert all(lead >= -FOUND for lead in judged.leads())
     joined = judged + judged
     assert (joined.due, joined.right) == (2 * judged.due, 2 * judged.right)
+
+
+def test_what_is_said_of_other_music_is_told_by_stretch() -> None:
+    states = ["waiting"] * 20 + ["tracking"] * 10 + ["unsure"] * 2 + ["tracking"] * 4
+    states += ["unsure"] * 14 + ["lost"] * 20 + ["ended"] * 10
+    said = [at(0, 0.1 * i, state=state) for i, state in enumerate(states)]
+    asides = [Aside("talk", 0.0, 2.0), Aside("other music", 2.0, 7.0), Aside("applause", 7.0, 9.0)]
+    talk, other, applause = heed(said, [PageTurn(2.5, 2, 0.0), PageTurn(7.5, 1, 0.0)], asides)
+    assert (talk.tracking, talk.noticed, talk.turned, talk.last) == (0, 0.0, 0, "waiting")
+    assert (other.frames, other.tracking, other.turned, other.last) == (50, 14, 1, "lost")
+    assert other.noticed == pytest.approx(1.6), "two frames of doubt are not enough"
+    assert (applause.turned, applause.last) == (1, "ended")
+    (never,) = heed([at(0, 0.1 * i) for i in range(50)], [], [Aside("talk", 1.0, 4.0)])
+    assert never.noticed == np.inf and never.tracking == never.frames == 30
+    (silent,) = heed([], [], [Aside("talk", 1.0, 4.0)])
+    assert (silent.frames, silent.last) == (0, "waiting")

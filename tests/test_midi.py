@@ -147,6 +147,7 @@ def test_another_program_receives_the_turns(
     sink = PageTurnSink("sheet READER" + profile)
     sink.open(SCORE, LAYOUT)
     sink.emit(StateChange(0.5, "tracking", "waiting"))
+    sink.emit(PageTurn(0.9, 2, 8.0, half=True))
     turn(sink, 2, 3, 2)
     sink.close()
     sink.close()

@@ -123,11 +123,13 @@ def received(events: tuple[Event, ...], profile: str, count: int) -> list[list[A
 
 
 def test_a_python_osc_server_receives_the_same() -> None:
-    assert received((PLACE, PLACE, EVENTS[1]), "", 5) == [
+    half = PageTurn(12.9, 2, 8.0, half=True)
+    assert received((PLACE, PLACE, half, EVENTS[1]), "", 6) == [
         ["/sf/position", 1, 0.5, 0.25, 14, 2.5, 92.0, 0.75],
         ["/sf/measure", 14, "14a", 1],
         ["/sf/tempo", 92.0],
         ["/sf/position", 1, 0.5, 0.25, 14, 2.5, 92.0, 0.75],
+        ["/sf/half", 2, 8.0],
         ["/sf/page", 2, 0.75],
     ]
 

@@ -55,6 +55,18 @@ def test_tiff_of_several_pages(tmp_path: Path) -> None:
     assert number_of(score.pages[2]) == 2
 
 
+def test_a_long_tiff_of_different_pages_is_read_where_it_is_asked(tmp_path: Path) -> None:
+    sizes = [(1000, 1400), (1400, 1000), (600, 840), (2000, 1400)]
+    first, *rest = (Image.fromarray(page(n % 7)).resize(sizes[n % 4]) for n in range(60))
+    path = write(tmp_path / "book.tif", first, save_all=True, append_images=rest)
+    pages = load_images([path]).pages
+    assert len(pages) == 60
+    for n in (57, 2, 59, 0):
+        width, height = sizes[n % 4]
+        assert pages[n].shape == (round(height * PAGE_WIDTH / width), PAGE_WIDTH)
+    assert number_of(pages[56]) == 56 % 7
+
+
 def reference() -> np.ndarray:
     small = Image.fromarray(page(3)).resize((PAGE_WIDTH, 1187), Image.Resampling.LANCZOS)
     return np.asarray(small).astype(float)

@@ -125,6 +125,15 @@ def test_no_pages(tmp_path: Path) -> None:
         load_pdf([path])
 
 
+def test_blank_and_landscape_pages_stand_among_the_others(tmp_path: Path) -> None:
+    document = book(2)
+    document.new_page(0, width=595, height=842)
+    document.new_page(2, width=842, height=595)
+    pages = load_pdf([save(tmp_path / "mixed.pdf", document)]).pages
+    assert [page.shape[0] for page in pages] == [1200, 1200, 599, 1200]
+    assert [bool((page < 255).any()) for page in pages] == [False, True, False, True]
+
+
 @pytest.mark.parametrize("data", [b"hello", b"%PDF-1.7\n", b"\x89PNG\r\n\x1a\n", bytes(5000)])
 def test_not_a_pdf(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "no.pdf"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import sf_plugin
 from sf_plugin.api import Samples, make_mapper
 from sf_plugin.audio.source import Source
 from sf_plugin.errors import AudioError, ScoreError, SinkError
-from sf_plugin.positions import Estimate, Event, Jump, PageTurn, Position, StateChange
-from sf_plugin.score.layout import Layout, Measure, PageLayout, System
+from sf_plugin.followers import Reading
+from sf_plugin.positions import Estimate, Event, Jump, PageTurn, Position, State, StateChange
+from sf_plugin.score.layout import Layout, PageLayout
 from sf_plugin.score.model import Pages, Score
-from sf_plugin.session import Narrator, Session, successors
+from sf_plugin.score.places import Start
+from sf_plugin.session import Narrator, Session
 from sf_plugin.sinks import Sink
 
 
@@ -95,6 +98,85 @@ def test_a_performance_becomes_events_in_order(follower: Any, score: Score, take
     assert sorted(set(playing)) == list(range(1, 17))
     assert playing == sorted(playing)
     assert (sink.opened, sink.closed, source.closed) == (1, 1, 1)
+
+
+class Live(Samples):
+    live = True
+
+
+class Growing(Reading):
+    """The second page is read when the first has been asked for `after` times."""
+
+    def __init__(self, layout: Layout, after: int) -> None:
+        super().__init__(Layout((layout.pages[0], PageLayout(2))))
+        self.whole, self.after = layout, after
+        self.closed = 0
+
+    def more(self) -> Layout | None:
+        self.after -= 1
+        return self.whole if self.after == 0 else None
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_what_is_read_while_it_is_played_reaches_all_who_know_the_layout(
+    follower: Any, score: Score, layout: Layout, take: Any
+) -> None:
+    class Extended(Heard):
+        layouts: tuple[Layout, ...] = ()
+
+        def open(self, score: Score, layout: Layout) -> None:
+            self.layouts = (layout,)
+
+        def extend(self, layout: Layout) -> None:
+            self.layouts += (layout,)
+
+    reading = Growing(layout, 3)
+    follower.read = lambda score, progress, through: follower.prepare(score) and reading
+    sink = Extended()
+    Session(Live(*take), follower, make_mapper(), score, [("heard", sink)]).run()
+    assert sink.layouts == (Layout((layout.pages[0], PageLayout(2))), layout)
+    assert reading.closed == 1
+    playing = [p.measure for p in sink.events if isinstance(p, Position) and p.state == "tracking"]
+    assert sorted(set(playing)) == list(range(1, 17))
+    assert [e.page for e in sink.events if isinstance(e, PageTurn)] == [2]
+    recorded = Heard()
+    Session(Samples(*take), follower, make_mapper(), score, [("heard", recorded)]).run()
+    assert recorded.events == sink.events
+
+
+def test_a_start_is_followed_from_and_is_the_page_shown(
+    follower: Any, score: Score, take: Any
+) -> None:
+    sink = Heard()
+    start = Start.of("2:5")
+    Session(Samples(*take), follower, make_mapper(), score, [("heard", sink)], start=start).run()
+    positions = [event for event in sink.events if isinstance(event, Position)]
+    assert {p.page for p in positions} == {2}
+    assert positions[0].measure == 13
+    assert not [e for e in sink.events if isinstance(e, PageTurn)]
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"start": "3"}, "the score has 2 pages"),
+        ({"start": "2:9"}, "8 measures were found"),
+        ({"pages": "2-5"}, "has 2 pages"),
+    ],
+)
+def test_a_place_that_is_not_there_is_refused(
+    follower: Any, score: Score, take: Any, how: Any, says: str
+) -> None:
+    with pytest.raises(ScoreError, match=says):
+        list(sf_plugin.follow(score, take, follower=follower, **how))
+
+
+def test_only_chosen_pages_are_followed(follower: Any, score: Score, take: Any) -> None:
+    positions = list(sf_plugin.follow(score, take, follower=follower, pages="2"))
+    assert {p.page for p in positions} == {2}
+    assert {p.measure for p in positions} == set(range(9, 17))
 
 
 @given(cuts=st.lists(st.integers(0, 16 * 8000), max_size=12))
@@ -259,6 +341,9 @@ class ByX:
     def open(self, layout: Layout) -> None:
         pass
 
+    def extend(self, layout: Layout) -> None:
+        pass
+
     def locate(self, e: Estimate) -> Position:
         measure = int(e.x * 10) + 1
         return Position(
@@ -320,34 +405,78 @@ def test_reset_forgets_the_place() -> None:
     assert [event.type for event in first] == ["position", "state"]
 
 
-def bars(*marks: str) -> Layout:
-    """Measures from marks: '[' repeat start, ']' repeat end, a digit its volta."""
-    measures = tuple(
-        Measure(
-            number,
-            number / 20,
-            (number + 1) / 20,
-            repeat_start="[" in mark,
-            repeat_end="]" in mark,
-            volta=next(filter(str.isdigit, mark), None),
-        )
-        for number, mark in enumerate(marks, 1)
-    )
-    return Layout((PageLayout(1, (System(0.1, 0.2, 0.0, 1.0, measures),)),))
+def test_a_bar_line_crossed_too_soon_is_no_jump() -> None:
+    """At the end of a repeated part the place may for a moment be past it."""
+    layout = ten_measures(repeat_start={3}, repeat_end={5})
+    narrator = Narrator(layout, ByX())
+    xs = [*[0.41] * 10, *[0.48] * 6, *[0.505] * 3, *[0.25] * 20, *[0.35] * 10]
+    events: list[Event] = []
+    for frame, x in enumerate(xs):
+        events += narrator.tell(Estimate(frame * 0.05, 1, x, 0.5, 0.9, "tracking"))
+    assert not [event for event in events if isinstance(event, Jump)]
 
 
-@pytest.mark.parametrize(
-    ("marks", "expected"),
-    [
-        (["", "", "]", ""], {3: {1}}),
-        (["", "[", "]", "", "]"], {3: {2}, 5: {4}}),
-        (["[", "", "1]", "2", ""], {3: {1}, 2: {4}}),
-        (["[", "", "1", "1]", "2]", "3"], {4: {1}, 2: {5, 6}, 5: {1}}),
-        (["", ""], {}),
-        ([], {}),
-    ],
-)
-def test_repeats_and_voltas_say_what_may_follow(
-    marks: list[str], expected: dict[int, set[int]]
+def places(*stays: tuple[int, float, State], layout: Layout | None = None) -> list[Jump]:
+    """Stays of so many seconds in the middle of measures."""
+    narrator = Narrator(layout or ten_measures(), ByX())
+    events: list[Event] = []
+    frame = 0
+    for measure, seconds, state in stays:
+        for _ in range(round(seconds / 0.05)):
+            x = (measure - 0.5) / 10
+            events += narrator.tell(Estimate(frame * 0.05, 1, x, 0.5, 0.9, state))
+            frame += 1
+    return [event for event in events if isinstance(event, Jump)]
+
+
+def test_where_it_waited_is_not_where_it_jumped_from() -> None:
+    assert places((1, 2, "waiting"), (6, 1, "tracking"), (7, 1, "tracking")) == []
+
+
+def test_found_again_further_on_is_no_jump_but_elsewhere_is_one() -> None:
+    astray: list[tuple[int, float, State]] = [(9, 2, "lost"), (2, 1, "lost"), (8, 1, "lost")]
+    onward = places((3, 1, "tracking"), *astray, (6, 1, "tracking"), (7, 1, "tracking"))
+    assert onward == []
+    (back,) = places((3, 1, "tracking"), *astray, (1, 1, "tracking"), (2, 1, "tracking"))
+    assert (back.from_measure, back.to_measure) == (3, 1)
+    (ahead,) = places((3, 1, "tracking"), (9, 0.5, "lost"), (9, 1, "tracking"))
+    assert (ahead.from_measure, ahead.to_measure) == (3, 9)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 10), min_size=1, max_size=8))
+def test_every_jump_is_told_once(measures: list[int]) -> None:
+    told = places(*((measure, 0.6, "tracking") for measure in measures))
+    expected = [(a, b) for a, b in pairwise(measures) if b not in (a, a + 1)]
+    assert [(jump.from_measure, jump.to_measure) for jump in told] == expected
+
+
+def test_the_player_may_turn_and_the_music_is_looked_for_there(
+    follower: Any, score: Score, take: Any
 ) -> None:
-    assert successors(bars(*marks)) == expected
+    places: list[tuple[int, float, float]] = []
+    follower.goto = lambda *place: places.append(place)
+    session = Session(Samples(*take), follower, make_mapper(), score)
+    turned = []
+    wished = False
+    for event in session.events():
+        if isinstance(event, PageTurn):
+            turned.append(event)
+        elif not wished and event.time > 2.0:
+            session.show(2)
+            wished = True
+    assert [(turn.page, turn.lead) for turn in turned] == [(2, 0.0)]
+    assert 2.0 < turned[0].time < 3.5
+    assert session.summary.turns == 1
+    ((page, x, y),) = places
+    assert page == 2
+    first = make_layout(2).pages[1].systems[0]
+    assert (x, y) == pytest.approx((first.left, (first.top + first.bottom) / 2))
+
+
+def test_a_page_that_the_score_has_not_cannot_be_shown(
+    follower: Any, score: Score, take: Any
+) -> None:
+    session = Session(Samples(*take), follower, make_mapper(), score)
+    with pytest.raises(ScoreError, match="there is no page 3 to show"):
+        session.show(3)

@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sf_plugin.positions import Estimate
+from sf_plugin.score.structure import Road, Roads
 from sf_plugin.tracking.document import DocumentOnsets
 from sf_plugin.tracking.smoothing import Hearing, Smoother, average
 from sf_plugin.tracking.tracker import Tracker, TrackerConfig, softmax
@@ -37,6 +38,7 @@ def make_document(beats: Sequence[float]) -> DocumentOnsets:
         (0.1 + 0.1 * (index // SYSTEM)).astype(np.float32),
         np.array(beats, np.float32),
         index % 3 == 0,
+        index // 3 + 1,
     )
 
 
@@ -78,30 +80,40 @@ def held(notes: Sequence[int], frames: int = 5) -> list[int]:
     st.lists(st.floats(0, 9), min_size=2, max_size=5),
     st.floats(0, 1),
     st.floats(10, 60),
+    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.floats(0, 1)), max_size=4),
     st.integers(0, 2**32 - 1),
 )
 def test_back_is_the_transpose_of_onward(
-    beats: list[float], tempi: list[float], jump: float, fps: float, seed: int
+    beats: list[float],
+    tempi: list[float],
+    jump: float,
+    fps: float,
+    ways: list[tuple[int, int, float]],
+    seed: int,
 ) -> None:
     config = TrackerConfig(tempi=tuple(sorted(tempi)), change=2.0)
-    smoother = Smoother(make_document(beats), fps, config)
+    roads = Roads(roads=tuple(Road(*way) for way in ways))
+    smoother = Smoother(make_document(beats), fps, config, roads)
     rng = np.random.default_rng(seed)
     shape = (len(tempi), len(smoother.onset_of))
     belief, after = rng.random((2, *shape), np.float32)
     belief[rng.random(shape) < 0.5] = 0
     assume(belief.any())
     belief /= belief.sum()
-    onward = float((smoother.move(belief, jump) * after).sum())
+    moved = smoother.move(belief, jump)
+    assert float(moved.min()) >= -1e-6
+    assert float(moved.sum()) == pytest.approx(1, abs=1e-5)
+    onward = float((moved * after).sum())
     assert float((belief * smoother.move_back(after, jump)).sum()) == pytest.approx(
         onward, rel=1e-5, abs=1e-6
     )
 
 
 def plain_sums(
-    document: DocumentOnsets, config: TrackerConfig, hearing: Hearing
+    document: DocumentOnsets, config: TrackerConfig, roads: Roads, hearing: Hearing
 ) -> list[np.ndarray]:
     """(onsets,) posterior of every frame, by matrices over all states."""
-    tracker = Tracker(document, FPS, config)
+    tracker = Tracker(document, FPS, config, roads)
     shape = (len(config.tempi), len(tracker.onset_of))
     states = np.eye(shape[0] * shape[1], dtype=np.float32).reshape(-1, *shape)
     motion = np.array([tracker.move(s, config.jump / FPS).ravel() for s in states], np.float64).T
@@ -130,9 +142,11 @@ def test_the_places_are_those_of_the_plain_sums(frames: int) -> None:
     """Also at the seams between the frames whose beliefs are kept."""
     document = make_document([0.5, 0.25, 1.0, 0.25, 0.5, 0.5])
     config = TrackerConfig(tempi=(0, 1, 2, 4), trust=6.0, jump=0.5, search=0.5, glance=0.0)
+    roads = Roads(roads=(Road(1, 1, 0.5), Road(2, 1, 0.8)))
     hearing = hearing_of(np.random.default_rng(frames).normal(0, 3, (frames, 6)))
-    estimates = Smoother(document, FPS, config).smooth(hearing)
-    for estimate, posterior in zip(estimates, plain_sums(document, config, hearing), strict=True):
+    estimates = Smoother(document, FPS, config, roads).smooth(hearing)
+    sums = plain_sums(document, config, roads, hearing)
+    for estimate, posterior in zip(estimates, sums, strict=True):
         assert posterior[onset_at(document, estimate)] == pytest.approx(posterior.max(), rel=1e-3)
 
 

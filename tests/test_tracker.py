@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from sf_plugin.positions import Estimate
-from sf_plugin.score.layout import Measure, PageLayout, System
+from sf_plugin.positions import Estimate, PageTurn
+from sf_plugin.score.layout import Layout, Measure, PageLayout, System
+from sf_plugin.score.measures import PlainMapper
+from sf_plugin.session import Narrator
 from sf_plugin.tracking.document import DocumentOnsets
 from sf_plugin.tracking.tracker import LONGEST, STEPS, STRIKE, Tracker, TrackerConfig
 
@@ -198,6 +200,51 @@ def test_noise_is_not_taken_for_music() -> None:
     assert np.mean([e.state == "tracking" for e in estimates[5 * FPS :]]) < 0.1
 
 
+def other_music(document: DocumentOnsets, seconds: float, seed: int = 5) -> np.ndarray:
+    """(frames, onsets) logits of a piece that is not printed: three times a second a new place
+    fits somewhat."""
+    rng = np.random.default_rng(seed)
+    notes = np.repeat(rng.integers(0, len(document), int(3 * seconds)), FPS // 3)
+    logits = np.array([logits_at(document, int(note), rng) for note in notes], np.float32)
+    return logits * np.float32(0.7)
+
+
+def hear_other(tracker: Tracker, seconds: float, start: float) -> list[Estimate]:
+    """Estimates while another piece is played."""
+    return [
+        tracker.step(row, start + n / FPS, struck=0.9 if n % (FPS // 3) < 3 else 0.05)
+        for n, row in enumerate(other_music(tracker.document, seconds))
+    ]
+
+
+def test_another_piece_is_not_followed_and_turns_nothing() -> None:
+    document = make_document(pages=4)
+    layout = Layout(tuple(make_page(n, 3, EQUAL).layout for n in range(1, 5)))
+    narrator = Narrator(layout, PlainMapper())
+    estimates = hear_other(Tracker(document, FPS), 40, 0.0)
+    events = [event for said in estimates for event in narrator.tell(said)]
+    assert not any(isinstance(event, PageTurn) for event in events)
+    assert np.mean([e.state == "tracking" for e in estimates]) < 0.05
+    assert np.mean([e.confidence for e in estimates]) < 0.3
+
+
+def test_another_piece_in_between_is_lost_within_six_seconds_and_left_in_two() -> None:
+    document = make_document(pages=3)
+    tracker = Tracker(document, FPS)
+    first = played(document, range(40))
+    assert follow(tracker, first)[-1].state == "tracking"
+    here = len(first) / FPS
+    between = hear_other(tracker, 10, here)
+    states = [e.state for e in between]
+    assert "tracking" not in states[3 * FPS :]
+    assert "lost" in states[: 6 * FPS]
+    assert states[-1] == "lost"
+    again = played(document, range(90, 110))
+    estimates = follow(tracker, again, start=here + 10)
+    assert all(near(estimates, document, again)[2 * FPS :])
+    assert {e.state for e in estimates[2 * FPS :]} == {"tracking"}
+
+
 def test_silence_at_the_start_is_waiting() -> None:
     document = make_document()
     tracker = Tracker(document, FPS)
@@ -245,6 +292,43 @@ def test_silence_after_the_last_note_is_the_end() -> None:
     estimates = follow(tracker, again, start=len(frames) / FPS + 6)
     assert estimates[-1].state == "tracking"
     assert all(near(estimates, document, again)[2 * FPS :])
+
+
+@pytest.mark.parametrize(("notes", "state"), [(96, "ended"), (60, "lost")])
+def test_applause_is_the_end_after_the_last_notes_only(notes: int, state: str) -> None:
+    document = make_document()
+    tracker = Tracker(document, FPS)
+    frames = played(document, range(notes))
+    assert follow(tracker, frames)[-1].state == "tracking"
+    rng = np.random.default_rng(2)
+    claps = rng.normal(2, 1, (8 * FPS, len(document))).astype(np.float32)
+    heard = [
+        tracker.step(logits, (len(frames) + n) / FPS, struck=float(rng.uniform(0.2, 0.8)))
+        for n, logits in enumerate(claps)
+    ]
+    assert heard[-1].state == state
+    assert state in {e.state for e in heard[: 6 * FPS]}
+    again = played(document, range(20))
+    estimates = follow(tracker, again, start=len(frames) / FPS + 8)
+    assert all(near(estimates, document, again)[2 * FPS :])
+    assert {e.state for e in estimates[2 * FPS :]} == {"tracking"}
+
+
+def test_noise_before_the_music_is_not_followed_and_does_not_hide_its_beginning() -> None:
+    document = make_document(pages=3)
+    tracker = Tracker(document, FPS)
+    rng = np.random.default_rng(2)
+    talk = rng.normal(2, 1, (8 * FPS, len(document))).astype(np.float32)
+    heard = [
+        tracker.step(row, n / FPS, struck=float(rng.uniform(0.2, 0.8)))
+        for n, row in enumerate(talk)
+    ]
+    assert {e.state for e in heard} == {"waiting", "lost"}
+    follow(tracker, [None] * FPS, start=8.0)
+    frames = played(document, range(20))
+    estimates = follow(tracker, frames, start=9.0)
+    assert all(near(estimates, document, frames)[2 * FPS :])
+    assert {e.state for e in estimates[2 * FPS :]} == {"tracking"}
 
 
 BEATS = st.floats(2.0**-10, 2.0**10, width=32) | st.sampled_from([0.0, 1e-30, 1e30])

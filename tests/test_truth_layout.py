@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sf_plugin.dataset.engraving import BAR, NOTE, STAFF, SYSTEM, VOLTA, Engraving
+from sf_plugin.dataset.engraving import BAR, NOTE, SIGN, STAFF, SYSTEM, VOLTA, Engraving
 from sf_plugin.dataset.truth_layout import measures_of_engraving, printed_measures
 from sf_plugin.score.layout import Layout, Measure
 
@@ -139,6 +139,32 @@ def test_brackets_name_the_endings() -> None:
     assert [m.volta for m in measures(measures_of_engraving(piece))] == ["1,2", "3"]
 
 
+def test_marks_stand_at_the_end_or_the_beginning_of_their_measures() -> None:
+    notes = [(0.2, 0.0), (0.3, 0.5), (0.45, 1.0), (0.6, 1.5), (0.7, 2.0)]
+    line = (notes, [(0.4, 1.0, 2, "|"), (0.65, 2.0, 3, "|"), (0.9, 3.0, 4, "|.")])
+    piece = engraving(line, line, scores=(0, 1))
+    marks = [
+        (0, "segno", 0.0),
+        (0, "coda", 1.0),
+        (0, "coda", 1.0),
+        (0, "fine", 1.0),
+        (0, "dal segno", 1.5),
+        (0, "da capo", 3.0),
+        (1, "fine", 2.0),
+    ]
+    piece.signs = np.array(
+        [(system, 0, 0, 0, onset, "mark", mark) for system, mark, onset in marks], SIGN
+    )
+    assert [m.signs for m in measures(measures_of_engraving(piece))] == [
+        ("segno", "fine"),
+        ("coda", "dal segno"),
+        ("da capo",),
+        (),
+        ("fine",),
+        (),
+    ]
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(
@@ -163,3 +189,9 @@ def test_measures_join_without_gaps(lines: list[list[tuple[int, bool]]]) -> None
     np.testing.assert_array_equal(table["start"][1:], table["end"][:-1])
     assert table["number"].tolist() == list(range(1, sum(map(len, lines)) + 1))
     assert table["label"].tolist() == table["number"].tolist()
+
+
+def test_a_repeat_that_would_be_another_bar_line_at_a_lines_end_begins_here() -> None:
+    first = ([(0.2, 0.0), (0.7, 1.0)], [(0.5, 1.0, 2, ".|:-|"), (0.9, 2.0, 3, ":|.")])
+    found = measures(measures_of_engraving(engraving(first)))
+    assert [(m.repeat_start, m.repeat_end) for m in found] == [(False, False), (True, True)]

@@ -182,7 +182,7 @@ def test_streaming_audio_gives_what_the_whole_sequence_gives(
             z, state = encoder(piece, state)
             parts.append(z)
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-5)
-    assert whole.shape == (batch, 50, encoder.out)
+    assert whole.shape == (batch, 50, encoder.width)
 
 
 @pytest.mark.parametrize("kind", ENCODERS)

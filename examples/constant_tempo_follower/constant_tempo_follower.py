@@ -30,14 +30,20 @@ class ConstantTempo(Follower):
     sample_rate = 8000
 
     def prepare(self, score: Score, progress: Progress = no_progress) -> Layout:
-        layout = score.layout or Layout(tuple(map(_one_system, range(1, len(score.pages) + 1))))
+        layout = score.layout or Layout(tuple(_one_system(index + 1) for index in score.followed))
         self.systems = [(page.page, system) for page in layout.pages for system in page.systems]
+        self.first = 0
         self.reset()
         return layout
 
     def reset(self) -> None:
         self.rest = np.zeros(0, np.float32)
         self.frames, self.played = 0, -1
+
+    def expect(self, page: int, x: float, y: float) -> None:
+        places = [(number, system.bottom) for number, system in self.systems]
+        self.first = next(i for i, place in enumerate(places) if place >= (page, y))
+        self.reset()
 
     def feed(self, samples: NDArray[np.float32]) -> Iterator[Estimate]:
         size = round(FRAME_SECONDS * self.sample_rate)
@@ -47,7 +53,8 @@ class ConstantTempo(Follower):
         for frame in samples[:whole].reshape(-1, size):
             self.frames += 1
             self.played += self.played >= 0 or bool(np.abs(frame).max() > SILENCE)
-            yield self._estimate(max(self.played, 0) * FRAME_SECONDS / SYSTEM_SECONDS)
+            played = max(self.played, 0) * FRAME_SECONDS / SYSTEM_SECONDS
+            yield self._estimate(self.first + played)
 
     def _estimate(self, read: float) -> Estimate:
         state: State = "waiting" if self.played < 0 else "tracking"

@@ -112,6 +112,8 @@ class Microphone(Source):
         rate: Hz to record at; the device's own where None.
     """
 
+    live = True
+
     def __init__(self, device: str | int | None = None, *, rate: int | None = None) -> None:
         self._sounddevice = _sounddevice()
         self.device = find_device(list_devices(), device)

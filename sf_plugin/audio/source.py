@@ -21,6 +21,9 @@ class Source(ABC):
     dropped_seconds: float = 0.0
     """Audio lost so far (overruns); 0 for files."""
 
+    live: bool = False
+    """Whether the sound is made now, and does not wait."""
+
     seconds: float | None = None
     """Length where known beforehand."""
 

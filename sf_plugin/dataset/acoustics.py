@@ -236,6 +236,36 @@ def bursts(rng: np.random.Generator, samples: int, sample_rate: int) -> NDArray[
     return out
 
 
+def applause(
+    rng: np.random.Generator, samples: int, sample_rate: int, people: int = 40
+) -> NDArray[np.float64]:
+    """Hands clapping: every pair a short burst of noise of its own colour, at its own pace.
+
+    It swells within a second, and dies away over the last third.
+    """
+    out = np.zeros(samples)
+    seconds = samples / sample_rate
+    length = min(round(0.03 * sample_rate), samples)
+    for _ in range(people):
+        centre, width = np.exp(rng.uniform(np.log(600), np.log(2500))), rng.uniform(0.5, 1.2)
+        clap = _shaped(
+            rng,
+            length,
+            sample_rate,
+            lambda f, c=centre, w=width: np.exp(-((np.log2(np.maximum(f, 1) / c) / w) ** 2)),  # type: ignore[misc]
+        )
+        clap *= np.exp(-np.arange(length) / (rng.uniform(0.002, 0.006) * sample_rate))
+        pace = rng.uniform(2.5, 5.0)
+        begin, end = rng.uniform(0, 1), seconds * rng.uniform(0.67, 1.0)
+        times = np.arange(begin, end, 1 / pace)
+        times += rng.normal(0, 0.03, len(times))
+        starts = (times * sample_rate).astype(int)
+        starts = starts[(starts >= 0) & (starts <= samples - length)]
+        gains = rng.uniform(0.2, 1) * rng.uniform(0.6, 1, len(starts))
+        np.add.at(out, starts[:, None] + np.arange(length), gains[:, None] * clap)
+    return out
+
+
 def _shaped(
     rng: np.random.Generator,
     samples: int,
@@ -267,6 +297,46 @@ def loudness(sound: Floats, sample_rate: int) -> float:
         return float(np.sqrt(np.mean(np.square(sound)))) if len(sound) else 0.0
     powers = np.square(sound[:whole]).reshape(-1, block).mean(1)
     return float(np.sqrt(np.quantile(powers, 0.9)))
+
+
+# people
+
+
+CROWDS: dict[str, Callable[[np.random.Generator, int, int], NDArray[np.float64]]] = {
+    "talk": babble,
+    "applause": applause,
+}
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What people in the room do for a while.
+
+    Attributes:
+        kind: of `CROWDS`.
+        begin, end: seconds.
+        level: dB relative to the loud parts of the music.
+    """
+
+    kind: str
+    begin: float
+    end: float
+    level: float
+
+
+def among(
+    sound: Samples, crowd: tuple[Crowd, ...], rng: np.random.Generator, sample_rate: int = 22050
+) -> Samples:
+    """(samples,) dry sound with all that people do, longer where that ends later."""
+    count = round(max(c.end for c in crowd) * sample_rate) if crowd else 0
+    out = np.pad(sound.astype(float), (0, max(0, count - len(sound))))
+    loud = loudness(sound, sample_rate)
+    for c in crowd:
+        begin = round(c.begin * sample_rate)
+        made = CROWDS[c.kind](rng, round(c.end * sample_rate) - begin, sample_rate)
+        size = max(loudness(made, sample_rate), 1e-9)
+        out[begin : begin + len(made)] += made * (loud * 10 ** (c.level / 20) / size)
+    return out.astype(np.float32)
 
 
 # microphones and codecs

@@ -282,9 +282,8 @@ def choose_road(engraving: Engraving, style: Style, rng: np.random.Generator) ->
         begins = measure_positions(road, measures)[:, 0]
         road = _goes_on(road, float(rng.choice(begins[: max(1, 3 * len(begins) // 4)])), "start", 0)
     road = _practised(road, measures, style, rng)
-    most = style.jumps[1]
-    if most:
-        road = _jumped(road, measures, int(rng.integers(style.jumps[0], most + 1)), rng)
+    if style.jumps[1]:
+        road = _jumped(road, measures, style, rng)
     if rng.random() < style.ends_early:
         road = before(road, _length(road) * rng.uniform(0.4, 1.0))
     return [
@@ -295,7 +294,7 @@ def choose_road(engraving: Engraving, style: Style, rng: np.random.Generator) ->
     ]
 
 
-def _jumped(road: Road, measures: np.ndarray, count: int, rng: np.random.Generator) -> Road:
+def _jumped(road: Road, measures: np.ndarray, style: Style, rng: np.random.Generator) -> Road:
     """The road with jumps from anywhere to any measure, half of them to another page.
 
     After a jump the road goes on as after its last visit to that measure.
@@ -305,7 +304,7 @@ def _jumped(road: Road, measures: np.ndarray, count: int, rng: np.random.Generat
     rows = np.array(sorted(positions))
     played: Road = []
     rest = road
-    for _ in range(count):
+    for _ in range(int(rng.integers(style.jumps[0], style.jumps[1] + 1))):
         places = measure_positions(rest, measures)
         if len(places) < 3:
             break
@@ -325,7 +324,7 @@ def _jumped(road: Road, measures: np.ndarray, count: int, rng: np.random.Generat
         if not choice.any():
             break
         target = positions[int(rng.choice(rows[choice]))]
-        pause = float(rng.uniform(0.5, 3.0)) if rng.random() < 0.5 else 0.0
+        pause = float(rng.uniform(*style.pause)) if rng.random() < style.paused else 0.0
         played += before(rest, leave)
         rest = _goes_on(road, target, "jump", pause)
     return played + rest

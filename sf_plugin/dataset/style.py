@@ -28,6 +28,8 @@ class Style:
     extra_notes: float = 0.0  # per note
     repeats: float | None = None  # probability of each repeat; None reads straight through
     jumps: tuple[int, int] = (0, 0)  # fewest and most jumps to a random measure
+    paused: float = 0.5  # probability of a silence before such a jump
+    pause: tuple[float, float] = (0.5, 3.0)  # shortest and longest, in seconds
     stumbles: float = 0.0  # per measure: break off, go back to a measure's start, go on
     loops: float = 0.0  # per measure: play the last few measures again
     stops: float = 0.0  # per measure: a long silence, then on
@@ -59,6 +61,7 @@ STYLES: dict[str, Style] = {
     "student": _STUDENT,
     "repeats": Style(repeats=1.0),
     "jumps": Style(jumps=(1, 4)),
+    "interrupted": Style(jumps=(1, 1), paused=1.0, pause=(9.5, 11.5)),
     "practice": replace(
         _STUDENT, stumbles=0.05, loops=0.04, stops=0.03, starts_inside=0.5, ends_early=0.3
     ),
@@ -69,5 +72,6 @@ expressive: broad phrasing, much rubato, melody well ahead, pedalled.
 student: wrong, missing and extra notes, hesitations, stumbles with a fresh start.
 repeats: human, with all repeats, endings, da capo and dal segno as printed.
 jumps: human, with one to four jumps to any measure, half of them after 0.5 to 3 s of silence.
+interrupted: human, with a silence of some ten seconds and a jump to any measure.
 practice: a student who begins anywhere, goes over passages again, stops and goes on.
 """

@@ -20,7 +20,7 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
-from sf_plugin.dataset.acoustics import ACOUSTICS, heard_in
+from sf_plugin.dataset.acoustics import ACOUSTICS, Crowd, among, heard_in
 from sf_plugin.dataset.engraving import Engraving
 from sf_plugin.dataset.instruments import TRAINING_INSTRUMENTS
 from sf_plugin.dataset.paper import PAPERS, spoil_engraving
@@ -53,6 +53,7 @@ def sound_of(
     acoustics: str,
     rng: np.random.Generator,
     sample_rate: int = SAMPLE_RATE,
+    crowd: tuple[Crowd, ...] = (),
 ) -> NDArray[np.float32]:
     """(samples,) of a performance on an instrument, as heard, no louder than full scale.
 
@@ -60,6 +61,7 @@ def sound_of(
         ScoreFollowerError: the instrument's samples or a program are missing.
     """
     dry = render(notes, instrument, sample_rate, pedals)
+    dry = among(dry, crowd, rng, sample_rate) if crowd else dry
     sound = heard_in(dry, ACOUSTICS[acoustics](rng), rng, sample_rate)
     return sound / np.float32(max(1.0, float(np.abs(sound).max(initial=0)) / 0.99))
 

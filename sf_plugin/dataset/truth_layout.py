@@ -18,6 +18,12 @@ SAME_BAR = 0.015
 INSIDE_A_MEASURE = frozenset("!;',")
 """Glyphs of dashed, dotted and ticked bar lines, which end no measure."""
 
+BEGINS_WITH = ("segno", "coda")
+"""Marks that stand where a measure begins; the others stand where one ends."""
+
+SAME_MOMENT = 1e-6
+"""Whole notes below which two moments are one."""
+
 SHORTEST = 1 / 64
 """Whole notes that a movement lasts at least after its last onset."""
 
@@ -50,6 +56,7 @@ PRINTED = np.dtype(
         ("repeat_start", "?"),
         ("repeat_end", "?"),
         ("volta", "U8"),  # as VOLTA's passes, "" where there is no bracket
+        ("signs", "U64"),  # marks of `Measure.signs`, parted by ","
     ]
 )
 """A measure as printed; one that is broken across two lines is two of them."""
@@ -100,6 +107,7 @@ def printed_measures(engraving: Engraving) -> np.ndarray:
                     begin is not None and begin.repeat_start,
                     end is not None and end.repeat_end,
                     "",
+                    "",
                 )
             )
         broken = edges[-1] is None
@@ -109,7 +117,24 @@ def printed_measures(engraving: Engraving) -> np.ndarray:
     for volta in engraving.voltas:
         inside = (measures["start"] >= volta["start"]) & (measures["start"] < volta["end"])
         measures["volta"][inside & (measures["score"] == volta["score"])] = volta["passes"]
+    _mark(measures, engraving)
     return measures
+
+
+def _mark(measures: np.ndarray, engraving: Engraving) -> None:
+    """Give each mark to the measure that begins at or before it, or that ends at or after it."""
+    marks = engraving.signs[engraving.signs["kind"] == "mark"]
+    for mark in np.unique(marks[["system", "onset", "value"]]):
+        mine = measures["score"] == engraving.systems["score"][mark["system"]]
+        mine &= measures["end"] > measures["start"]
+        value = str(mark["value"])
+        if value in BEGINS_WITH:
+            found = np.flatnonzero(mine & (measures["start"] <= mark["onset"] + SAME_MOMENT))[-1:]
+        else:
+            found = np.flatnonzero(mine & (measures["end"] >= mark["onset"] - SAME_MOMENT))[:1]
+        for row in found:
+            known = [sign for sign in str(measures["signs"][row]).split(",") if sign]
+            measures["signs"][row] = ",".join(dict.fromkeys([*known, value]))
 
 
 def measures_of_engraving(engraving: Engraving) -> Layout:
@@ -164,7 +189,13 @@ def _measure(row: np.void, notes: Table) -> Measure:
         repeat_end=bool(row["repeat_end"]),
         volta=str(row["volta"]) or None,
         onsets=_onsets(notes, row),
+        signs=tuple(sign for sign in str(row["signs"]).split(",") if sign),
     )
+
+
+def printed_glyph(name: str) -> str:
+    """A bar line's glyph without LilyPond's note of what stands at a line's end instead."""
+    return str(name).partition("-")[0]
 
 
 def _bar_lines(bars: Table) -> list[_Bar]:
@@ -177,8 +208,8 @@ def _bar_lines(bars: Table) -> list[_Bar]:
             x=float(group["x"].mean()),
             onset=float(group["onset"].max()),
             number=int(group["measure"].max()),
-            repeat_start=any(str(glyph).endswith(":") for glyph in group["glyph"]),
-            repeat_end=any(str(glyph).startswith(":") for glyph in group["glyph"]),
+            repeat_start=any(printed_glyph(glyph).endswith(":") for glyph in group["glyph"]),
+            repeat_end=any(printed_glyph(glyph).startswith(":") for glyph in group["glyph"]),
         )
         for group in groups
         if len(group)

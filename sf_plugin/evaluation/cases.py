@@ -16,6 +16,7 @@ from sf_plugin.score.model import Score
 
 if TYPE_CHECKING:
     from sf_plugin.dataset.perform import Happening
+    from sf_plugin.dataset.programme import Aside
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Case:
         symbols: what is printed, in the score's page numbers less 1, its pages of no
             size; only for baselines that say that they read it.
         paper: how the pages were printed, of `sf_plugin.dataset.paper.PAPERS`, or "as given".
+        asides: when the piece is not played, in order of time.
     """
 
     name: str
@@ -49,3 +51,4 @@ class Case:
     happenings: tuple[Happening, ...] = ()
     symbols: Engraving | None = None
     paper: str = "as given"
+    asides: tuple[Aside, ...] = ()

@@ -18,6 +18,8 @@ class Condition:
         acoustics: how it is heard, of `sf_plugin.dataset.acoustics.ACOUSTICS`.
         paper: how it is printed, of `sf_plugin.dataset.paper.PAPERS`.
         instruments: one of these plays it, by seed, of `sf_plugin.dataset.instruments`.
+        programme: what else is heard, of `sf_plugin.dataset.programme.PROGRAMMES`; "" for
+            nothing.
     """
 
     help: str
@@ -25,6 +27,7 @@ class Condition:
     acoustics: str = "dry"
     paper: str = "engraved"
     instruments: tuple[str, ...] = GRANDS
+    programme: str = ""
 
 
 CONDITIONS = {
@@ -43,6 +46,20 @@ CONDITIONS = {
     "photo": Condition("at home, from a photograph", acoustics="room", paper="photo"),
     "other-piano": Condition(
         "at home, on a piano never heard", acoustics="room", instruments=("salamander",)
+    ),
+    "audience": Condition(
+        "in a hall, after people talk and before they applaud",
+        acoustics="hall",
+        programme="audience",
+    ),
+    "wrong": Condition(
+        "another piece is played, at home", acoustics="room", programme="wrong piece"
+    ),
+    "interrupted": Condition(
+        "ten seconds of talk or another piece, then on elsewhere, at home",
+        "interrupted",
+        "room",
+        programme="interruption",
     ),
 }
 DEFAULT = ("clean", "room")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from sf_plugin.dataset.acoustics import Crowd
 from sf_plugin.dataset.engraving import Engraving
 from sf_plugin.dataset.paper import PAPERS, spoil_engraving
-from sf_plugin.dataset.perform import STYLES, perform, score_onsets
-from sf_plugin.dataset.shards import ShardSet
+from sf_plugin.dataset.perform import HUMAN, STYLES, perform, score_onsets
+from sf_plugin.dataset.programme import PROGRAMMES, Programme
+from sf_plugin.dataset.shards import Entry, ShardSet
 from sf_plugin.dataset.takes import SAMPLE_RATE, sound_of
 from sf_plugin.dataset.truth_layout import measures_of_engraving
 from sf_plugin.errors import ScoreError, ScoreFollowerError
@@ -58,22 +61,36 @@ class EngravedPiece:
         name: of the engraving there.
         piece: that it is an engraving of.
         setting: under which it is heard.
+        other: the engraving of another piece, where a condition asks for one; "" for none.
     """
 
     source: Path
     name: str
     piece: str
     setting: Setting
+    other: str = ""
 
     def __call__(self) -> list[Case]:
         """The document, or each page alone, under each condition.
 
         Raises:
-            ScoreError: there is no such piece.
+            ScoreError: there is no such piece, or no other one where one is needed.
         """
-        return make_cases(
-            self.name, self.piece, ShardSet(self.source).load(self.name), self.setting
-        )
+        shards = ShardSet(self.source)
+        other = partial(shards.load, self.other) if self.other else no_other
+        return make_cases(self.name, self.piece, shards.load(self.name), self.setting, other)
+
+
+def no_other() -> Engraving:
+    """For a piece that is alone.
+
+    Raises:
+        ScoreError: always.
+    """
+    raise ScoreError(
+        "there is no second piece for the same use, which 'wrong' and 'interrupted' play: "
+        "build a larger set or leave them out of --conditions"
+    )
 
 
 def find_pieces(
@@ -84,18 +101,33 @@ def find_pieces(
     Raises:
         ScoreError: there are none, or `source` is no data set.
     """
-    known = [(entry.name, entry.piece) for entry in ShardSet(source).of_use(*use)]
-    chosen = sorted(pair for pair in known if any(fnmatch(pair[0], like) for like in patterns))
+    known = sorted(ShardSet(source).of_use(*use), key=lambda entry: entry.name)
+    chosen = [entry for entry in known if any(fnmatch(entry.name, like) for like in patterns)]
     if not chosen:
         raise ScoreError(
             f"{source}: holds no engraved pieces for {' or '.join(use)} like "
             f"{' '.join(patterns)}: check --use and --pieces, or build a set "
             "('scorefollow dataset build')"
         )
-    return [EngravedPiece(source, name, piece, setting) for name, piece in chosen]
+    return [
+        EngravedPiece(source, one.name, one.piece, setting, _as_long(one, known)) for one in chosen
+    ]
 
 
-def make_cases(name: str, piece: str, engraving: Engraving, setting: Setting) -> list[Case]:
+def _as_long(one: Entry, known: Sequence[Entry]) -> str:
+    """The engraving of another piece that is nearest to it in notes, or ""."""
+    others = [entry for entry in known if entry.piece != one.piece]
+    nearest = min(others, key=lambda entry: abs(entry.notes - one.notes), default=None)
+    return nearest.name if nearest else ""
+
+
+def make_cases(
+    name: str,
+    piece: str,
+    engraving: Engraving,
+    setting: Setting,
+    other: Callable[[], Engraving] = no_other,
+) -> list[Case]:
     """A piece under every condition of `setting`, or each of its pages with enough to play.
 
     Conditions on the same paper come together, so that pages are read once.
@@ -112,7 +144,7 @@ def make_cases(name: str, piece: str, engraving: Engraving, setting: Setting) ->
         ):
             if (paper, page) not in stands:
                 stands[paper, page] = _print(name, engraving, page, paper, setting.seed)
-            cases.append(_play(stands[paper, page], piece, condition, setting.cache))
+            cases.append(_play(stands[paper, page], piece, condition, setting.cache, other))
     return cases
 
 
@@ -147,12 +179,20 @@ def _print(name: str, engraving: Engraving, page: int | None, paper: str, seed: 
     return _Stand(engraving, page, layout, Score(shown, images), seeds)
 
 
-def _play(stand: _Stand, piece: str, condition: str, cache: Path) -> Case:
+def _play(
+    stand: _Stand, piece: str, condition: str, cache: Path, other: Callable[[], Engraving]
+) -> Case:
     how = CONDITIONS[condition]
     printed, page, layout = stand.printed, stand.page, stand.layout
     stretch = None if page is None else page_onsets(printed, page)
     rng = np.random.default_rng(stand.seeds)
-    performance = perform(printed, rng, STYLES[how.style], stretch)
+    programme = Programme(perform(printed, rng, STYLES[how.style], stretch))
+    if how.programme:
+        rng = np.random.default_rng((*stand.seeds, 4))
+        programme = PROGRAMMES[how.programme](
+            programme.performance, lambda: perform(other(), rng, HUMAN), rng
+        )
+    performance = programme.performance
     onsets = performance.onsets
     if page is not None:
         onsets = onsets[onsets["page"] == page]
@@ -169,6 +209,7 @@ def _play(stand: _Stand, piece: str, condition: str, cache: Path) -> Case:
         how.acoustics,
         stand.seeds,
         cache,
+        programme.crowd,
     )
     return Case(
         f"{name}, {condition}",
@@ -182,6 +223,7 @@ def _play(stand: _Stand, piece: str, condition: str, cache: Path) -> Case:
         tuple(performance.happenings),
         symbols(printed, page),
         how.paper,
+        programme.asides,
     )
 
 
@@ -246,6 +288,7 @@ class Recording:
         acoustics: a name of `ACOUSTICS`.
         seeds: of the acoustics.
         cache: the folder.
+        crowd: what people do meanwhile.
     """
 
     name: str
@@ -255,12 +298,14 @@ class Recording:
     acoustics: str
     seeds: tuple[int, ...]
     cache: Path
+    crowd: tuple[Crowd, ...] = ()
 
     @property
     def file(self) -> Path:
         """Where it is kept."""
         what = f"{self.instrument} {self.acoustics} {self.seeds}".encode()
         what += self.notes.tobytes() + self.pedals.tobytes()
+        what += f"{self.crowd}".encode() if self.crowd else b""
         return (
             self.cache
             / f"{self.name.replace('/', '_')}--{hashlib.sha256(what).hexdigest()[:12]}.flac"
@@ -281,7 +326,9 @@ class Recording:
     def render(self) -> NDArray[np.float32]:
         """(samples,), no louder than full scale."""
         rng = np.random.default_rng((*self.seeds, 3))
-        return sound_of(self.notes, self.pedals, self.instrument, self.acoustics, rng)
+        return sound_of(
+            self.notes, self.pedals, self.instrument, self.acoustics, rng, crowd=self.crowd
+        )
 
     def _write(self, file: Path, sound: NDArray[np.float32]) -> None:
         part = file.with_name(f"{file.name}.{os.getpid()}.partial")

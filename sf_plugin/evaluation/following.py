@@ -15,9 +15,11 @@ from sf_plugin.evaluation.cases import Case
 from sf_plugin.evaluation.layouts import Matches, compare_layouts
 from sf_plugin.evaluation.metrics import (
     Answers,
+    Heeded,
     Recovery,
     Turns,
     answers,
+    heed,
     judge_turns,
     recoveries,
 )
@@ -88,6 +90,7 @@ class Outcome:
         turned: the page turns made.
         frame_seconds: (frames,) the time each took.
         reading: of its pages; None where they were read for an earlier case.
+        heeded: how each stretch was taken in which something else was heard.
     """
 
     case: str
@@ -102,6 +105,7 @@ class Outcome:
     turned: tuple[PageTurn, ...]
     frame_seconds: NDArray[np.float64]
     reading: Reading | None
+    heeded: tuple[Heeded, ...] = ()
 
     def states(self) -> NDArray[np.int64]:
         """(states,) frames in each of `STATES`."""
@@ -166,12 +170,13 @@ def follow_case(
         len(sound) / case.sample_rate,
         answers(positions, case.truth),
         bool(case.truth.measure.any()),
-        judge_turns(turned, case.truth),
+        judge_turns(turned, case.truth, len(sound) / case.sample_rate),
         tuple(recoveries(positions, case.truth, jumps_of(case))),
         track_of(positions),
         tuple(turned),
         spent,
         reading,
+        tuple(heed(positions, turned, case.asides)),
     )
 
 

@@ -78,9 +78,10 @@ class Drawn:
 def worst(outcomes: Sequence[Outcome], most: int = WORST) -> list[int]:
     """The indices of the outcomes with the smallest share of onsets within `WRONG` seconds.
 
-    Those of which nothing is wrong are left out.
+    Those of which nothing is wrong are left out, and those without onsets.
     """
-    shares = [float((outcome.answers.error <= WRONG).mean()) for outcome in outcomes]
+    near = [outcome.answers.error <= WRONG for outcome in outcomes]
+    shares = [float(right.mean()) if len(right) else 1.0 for right in near]
     order = sorted(range(len(outcomes)), key=lambda i: (shares[i], outcomes[i].case))
     return [i for i in order if shares[i] < 1][:most]
 
@@ -89,8 +90,8 @@ def html(report: dict[str, Any], drawn: Sequence[Drawn]) -> str:
     """The page: tables, plots and the drawn cases."""
     title = f"{report.get('follower', 'follower')}, {report['protocol']}"
     names = list(report["conditions"])
-    figures = next(iter(report["conditions"].values()))["figures"]
-    finest = "measure" if "measure" in figures else "system"
+    figures = [data["figures"] for data in report["conditions"].values() if data["onsets"]]
+    finest = "measure" if figures and "measure" in figures[0] else "system"
     key = f'<p class="key">{plots.key(names)}</p>'
     body = [
         f"<h1>{escape(title)}</h1>",

@@ -8,12 +8,16 @@ measured alike: a frame is centred on the onset and hears half a window more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_plugin.positions import PageTurn, Position
+from sf_plugin.positions import PageTurn, Position, State
+
+if TYPE_CHECKING:
+    from sf_plugin.dataset.programme import Aside
 
 ANSWER = 0.075
 """Seconds after an onset at which the system's word for it is taken."""
@@ -224,50 +228,232 @@ def _held(time: NDArray[np.float64], right: NDArray[np.bool_], end: float) -> fl
     return float("inf")
 
 
+# when something else is heard
+
+
+@dataclass(frozen=True)
+class Heeded:
+    """How a stretch was taken in which the piece on the stand is not played.
+
+    Attributes:
+        kind: of the aside.
+        frames: positions told meanwhile.
+        tracking: those that said "tracking".
+        noticed: seconds from its beginning until no position said "tracking" for `HOLD`
+            or to its end; infinite if that did not come.
+        turned: pages turned meanwhile.
+        last: the state at its end; "waiting" where nothing was said.
+    """
+
+    kind: str
+    frames: int
+    tracking: int
+    noticed: float
+    turned: int
+    last: State
+
+
+def heed(
+    positions: Sequence[Position], turns: Sequence[PageTurn], asides: Sequence[Aside]
+) -> list[Heeded]:
+    """Of every aside, in order of time."""
+    out = []
+    for aside in asides:
+        said = [p for p in positions if aside.begin <= p.time < aside.end]
+        tracking = np.array([p.state == "tracking" for p in said], bool)
+        known = np.array([p.time for p in said])
+        out.append(
+            Heeded(
+                aside.kind,
+                len(said),
+                int(tracking.sum()),
+                _held(known, ~tracking, aside.end) - aside.begin if said else 0.0,
+                sum(aside.begin <= turn.time < aside.end for turn in turns),
+                said[-1].state if said else "waiting",
+            )
+        )
+    return out
+
+
 # page turns
 
-EARLY, LATE = 5.0, 2.0
-"""Seconds before and after the first onset of a page in which turning to it is right."""
+EARLY = 5.0
+"""Seconds before the last onset on a page from which turning away from it is in time."""
+
+LATE, FOUND = 2.0, 5.0
+"""Seconds after the first onset on a page until which a turn to it is in time: where the music
+reads on, and where it goes elsewhere, which nobody can know before."""
+
+TOO_LATE = 0.3
+"""Seconds after the first onset of a page that the music reads on to."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A turn that the music asks for.
+
+    Attributes:
+        page: to be shown.
+        time: of the first onset there, in seconds.
+        onward: whether the music reads on to it, from the end of the page before.
+        lead: seconds from the turn until `time`; None where none came in time.
+    """
+
+    page: int
+    time: float
+    onward: bool
+    lead: float | None = None
 
 
 @dataclass(frozen=True)
 class Turns:
-    """Page turns of a performance.
+    """Page turns of performances.
 
-    A turn is due at the first onset on another page than the one before; page 1 is
-    shown at the start.  A turn made is right if it shows that page from `EARLY`
-    seconds before to `LATE` seconds after it was due, once.
+    A turn is due when the music comes to another page and stays there until `LATE`, or
+    `FOUND`; page 1 is shown at the start.  It is right if it is made once the last onset
+    on the page before is no more than `EARLY` away, and by then.  A turn made is false
+    unless the music is on the page that it shows, or comes to it that soon and finds it
+    still shown.  So turning away too early is false, and turning back is not.
 
     Attributes:
-        due: turns that the music asks for.
+        asked: turns that were due.
         made: turns that the page turner made.
-        leads: of the right ones, seconds from the turn until the page's first onset.
+        wrong: those that were false.
+        seconds: of performances of several pages; with one, nothing can be turned.
     """
 
-    due: int = 0
+    asked: tuple[Due, ...] = ()
     made: int = 0
-    leads: tuple[float, ...] = ()
+    wrong: tuple[PageTurn, ...] = ()
+    seconds: float = 0.0
 
     def __add__(self, other: Turns) -> Turns:
-        return Turns(self.due + other.due, self.made + other.made, self.leads + other.leads)
+        return Turns(
+            self.asked + other.asked,
+            self.made + other.made,
+            self.wrong + other.wrong,
+            self.seconds + other.seconds,
+        )
+
+    @property
+    def due(self) -> int:
+        """Turns that the music asked for."""
+        return len(self.asked)
+
+    @property
+    def false(self) -> int:
+        """Turns made that were false."""
+        return len(self.wrong)
 
     @property
     def right(self) -> int:
-        """Turns to the right page in time."""
-        return len(self.leads)
+        """Turns due that were made in time."""
+        return len(self.leads())
+
+    def leads(self, onward: bool | None = None) -> list[float]:
+        """Seconds from each right turn until its page's music, of one kind or of all."""
+        return [
+            due.lead
+            for due in self.asked
+            if due.lead is not None and (onward is None or due.onward == onward)
+        ]
+
+    @property
+    def too_late(self) -> int:
+        """Turns where the music reads on that came more than `TOO_LATE` late or not at all."""
+        return sum(
+            due.onward and (due.lead is None or due.lead < -TOO_LATE - 1e-9) for due in self.asked
+        )
 
 
-def judge_turns(turns: Sequence[PageTurn], truth: Truth) -> Turns:
-    """Pair the turns made, in order of time, with those due."""
-    before = np.concatenate([[1], truth.page[:-1]])
-    due = np.flatnonzero(truth.page != before)
-    free = list(turns)
-    leads = []
-    for onset in due.tolist():
-        time, page = float(truth.time[onset]), int(truth.page[onset])
-        for turn in free:
-            if turn.page == page and time - EARLY <= turn.time <= time + LATE:
-                leads.append(round(time - turn.time, 3))
-                free.remove(turn)
+def judge_turns(turns: Sequence[PageTurn], truth: Truth, seconds: float = 0.0) -> Turns:
+    """Pair the turns made, in order of time, with those due; half turns do not count.
+
+    `seconds` are those of the performance.
+    """
+    whole = [turn for turn in turns if not turn.half]
+    visits = _visits(truth)
+    due = _due(visits)
+    asked = [Due(visit.page, visit.start, visit.onward) for visit in due]
+    wrong = []
+    for n, turn in enumerate(whole):
+        until = whole[n + 1].time if n + 1 < len(whole) else np.inf
+        if not any(visit.shown_by(turn, until) for visit in visits):
+            wrong.append(turn)
+            continue
+        for i, visit in enumerate(due):
+            in_time = turn.time <= visit.start + visit.patience
+            if asked[i].lead is None and in_time and visit.shown_by(turn, until):
+                asked[i] = replace(asked[i], lead=round(visit.start - turn.time, 3))
                 break
-    return Turns(len(due), len(turns), tuple(leads))
+    several = len(truth.system_centres) > 1
+    return Turns(tuple(asked), len(whole), tuple(wrong), seconds if several else 0.0)
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """Music on one page, from its first onset until the first on another.
+
+    `before` is the time of the last onset on the page before.
+    """
+
+    page: int
+    start: float
+    end: float
+    before: float
+    onward: bool
+
+    @property
+    def patience(self) -> float:
+        """Seconds after its start until which a turn to it is in time."""
+        return LATE if self.onward else FOUND
+
+    def shown_by(self, turn: PageTurn, until: float) -> bool:
+        """Whether a turn that holds `until` the next one shows this, soon enough but not sooner."""
+        return (
+            turn.page == self.page
+            and self.before - EARLY <= turn.time < self.end
+            and until > self.start
+        )
+
+
+def _visits(truth: Truth) -> list[_Visit]:
+    before = np.concatenate([[0], truth.page[:-1]])
+    starts = np.flatnonzero(truth.page != before)
+    ends = [*truth.time[starts[1:]].tolist(), np.inf][: len(starts)]
+    return [
+        _Visit(
+            int(truth.page[i]),
+            float(truth.time[i]),
+            end,
+            float(truth.time[max(i - 1, 0)]),
+            _reads_on(truth, i),
+        )
+        for i, end in zip(starts.tolist(), ends, strict=True)
+    ]
+
+
+def _reads_on(truth: Truth, onset: int) -> bool:
+    """Whether a page's first onset follows the last system of the page before it."""
+    if onset == 0 or truth.system[onset] != 1:
+        return False
+    left, page = int(truth.page[onset - 1]), int(truth.page[onset])
+    between = range(left + 1, page)
+    return bool(
+        page > left
+        and not any(truth.system_centres.get(number) for number in between)
+        and truth.system[onset - 1] == len(truth.system_centres.get(left, []))
+        and truth.measure[onset] - truth.measure[onset - 1] <= 1
+    )
+
+
+def _due(visits: Sequence[_Visit]) -> list[_Visit]:
+    """Those to turn for: on another page than the one before, short ones left out."""
+    out = []
+    shown = 1
+    for visit in visits:
+        if visit.end - visit.start >= visit.patience:
+            if visit.page != shown:
+                out.append(visit)
+            shown = visit.page
+    return out

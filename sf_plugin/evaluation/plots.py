@@ -50,7 +50,7 @@ def _frame(across: str, up: str, starts: float = 0.0) -> tuple[list[str], Any, A
 def over_time(report: dict[str, Any]) -> str:
     """Share of onsets within 0.5 s against the way through the performance."""
     conditions = report["conditions"]
-    lowest = min(min(data["over_time"]) for data in conditions.values())
+    lowest = min((min(d["over_time"]) for d in conditions.values() if d["onsets"]), default=0)
     starts = 0.8 if lowest >= 0.8 else 0.5 if lowest >= 0.5 else 0.0
     out, x, y = _frame("way through the performance", "onsets within 0.5 s", starts)
     for i, data in enumerate(conditions.values()):

@@ -14,6 +14,7 @@ from sf_plugin.evaluation.metrics import (
     THRESHOLDS,
     WITHIN,
     Answers,
+    Heeded,
     Turns,
     calibration_error,
     reliability,
@@ -121,7 +122,7 @@ def _condition(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
     right = everything.right_measure if measured else everything.right_system
     count = np.array([len(said.error) for said in joined], float)
     summary = {}
-    for name in figures(everything, measured):
+    for name in figures(everything, measured) if len(right) else ():
         each = np.array([figures(said)[name].sum() for said in joined], float)
         summary[name] = {
             "pooled": round(float(each.sum() / count.sum()), 4),
@@ -138,19 +139,22 @@ def _condition(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
         "figures": summary,
         "calibration": {
             "of": "measure" if measured else "system",
-            "error": round(calibration_error(everything.confidence, right), 4),
+            "error": round(calibration_error(everything.confidence, right), 4)
+            if len(right)
+            else None,
             "bins": [
                 {"onsets": int(n), "confidence": round(c, 4), "right": round(r, 4)}
                 for n, c, r in bins.tolist()
             ],
         },
         "jumps": _jumps(pieces, seed),
-        "turns": _turns(pieces, seconds, seed),
+        "turns": _turns(pieces, seed),
         "states": {
             name: round(float(share), 4)
             for name, share in zip(STATES, frames / max(1, frames.sum()), strict=True)
         },
-        "over_time": _over_time(outcomes),
+        "over_time": _over_time(outcomes) if len(right) else [],
+        "asides": _asides(pieces, seed),
     }
 
 
@@ -188,21 +192,53 @@ def _jumps(pieces: dict[str, list[Outcome]], seed: int) -> dict[str, Any]:
     }
 
 
-def _turns(pieces: dict[str, list[Outcome]], seconds: float, seed: int) -> dict[str, Any]:
+def _asides(pieces: dict[str, list[Outcome]], seed: int) -> dict[str, Any]:
+    """How what is not the piece was taken, by kind: shares of its frames and of its stretches."""
+
+    def share(kind: str, count: Callable[[Heeded], tuple[int, int]]) -> dict[str, Any]:
+        def of(outcome: Outcome) -> tuple[int, int]:
+            pairs = [count(heeded) for heeded in outcome.heeded if heeded.kind == kind]
+            return sum(part for part, _ in pairs), sum(whole for _, whole in pairs)
+
+        return _share(pieces, of, seed)
+
+    def noticed(limit: float) -> Callable[[Heeded], tuple[int, int]]:
+        return lambda heeded: (heeded.noticed <= limit, 1)
+
+    every = [h for members in pieces.values() for o in members for h in o.heeded]
+    return {
+        kind: {
+            "tracking": share(kind, lambda h: (h.tracking, h.frames)),
+            "noticed": {f"within_{limit:g}s": share(kind, noticed(limit)) for limit in WITHIN},
+            "turned": sum(h.turned for h in every if h.kind == kind),
+            "ended": share(kind, lambda h: (h.last == "ended", 1)),
+        }
+        for kind in dict.fromkeys(h.kind for h in every)
+    }
+
+
+def _turns(pieces: dict[str, list[Outcome]], seed: int) -> dict[str, Any]:
     total = sum((o.turns for members in pieces.values() for o in members), Turns())
-    false = total.made - total.right
-    leads = np.array(total.leads)
     return {
         "due": total.due,
+        "onward": sum(due.onward for due in total.asked),
         "made": total.made,
         "right": total.right,
-        "precision": _share(pieces, lambda o: (o.turns.right, o.turns.made), seed),
+        "false": total.false,
+        "too_late": total.too_late,
+        "precision": _share(pieces, lambda o: (o.turns.made - o.turns.false, o.turns.made), seed),
         "recall": _share(pieces, lambda o: (o.turns.right, o.turns.due), seed),
-        "false_per_hour": round(3600 * false / seconds, 3) if seconds else None,
-        "lead_seconds": {
-            name: round(float(np.quantile(leads, share)), 3) if len(leads) else None
-            for name, share in (("p10", 0.1), ("median", 0.5), ("p90", 0.9))
-        },
+        "hours": round(total.seconds / 3600, 4),
+        "false_per_hour": round(3600 * total.false / total.seconds, 3) if total.seconds else None,
+        "lead_seconds": _quantiles(total.leads(onward=True)),
+        "behind_seconds": _quantiles([-lead for lead in total.leads(onward=False)]),
+    }
+
+
+def _quantiles(seconds: list[float]) -> dict[str, float | None]:
+    return {
+        name: round(float(np.quantile(seconds, share)), 3) if seconds else None
+        for name, share in (("p5", 0.05), ("median", 0.5), ("p95", 0.95))
     }
 
 
@@ -222,6 +258,8 @@ def _by_piece(condition: str, outcomes: Sequence[Outcome]) -> list[dict[str, Any
     rows = []
     for piece, members in _pieces(outcomes).items():
         said = Answers.join([o.answers for o in members])
+        if not len(said.error):
+            continue
         measured = all(o.measured for o in members)
         shares = {k: round(float(v.mean()), 4) for k, v in figures(said, measured).items()}
         rows.append({"piece": piece, "condition": condition, "onsets": len(said.error), **shares})
@@ -229,7 +267,7 @@ def _by_piece(condition: str, outcomes: Sequence[Outcome]) -> list[dict[str, Any
 
 
 def _case(outcome: Outcome) -> dict[str, Any]:
-    shares = figures(outcome.answers, outcome.measured)
+    shares = figures(outcome.answers, outcome.measured) if len(outcome.answers.error) else {}
     return {
         "case": outcome.case,
         "piece": outcome.piece,
@@ -241,6 +279,7 @@ def _case(outcome: Outcome) -> dict[str, Any]:
             "due": outcome.turns.due,
             "made": outcome.turns.made,
             "right": outcome.turns.right,
+            "false": outcome.turns.false,
         },
         "jumps": len(outcome.recoveries),
     }

@@ -24,6 +24,7 @@ def tables(report: dict[str, Any]) -> list[Rows]:
         onsets(report, "per_piece", "mean of pieces"),
         turns(report),
         jumps(report),
+        asides(report),
         time(report),
     ]
     return [(head, rows) for head, rows in made if rows]
@@ -35,6 +36,8 @@ def onsets(report: dict[str, Any], kind: str, title: str) -> Rows:
     names = list(dict.fromkeys(name for data in conditions.values() for name in data["figures"]))
     rows = []
     for condition, data in conditions.items():
+        if not data["onsets"]:
+            continue
         cells = [condition]
         for name in names:
             figure = data["figures"].get(name)
@@ -46,23 +49,32 @@ def onsets(report: dict[str, Any], kind: str, title: str) -> Rows:
 
 def turns(report: dict[str, Any]) -> Rows:
     """Page turns, of conditions that ask for any or made any."""
-    head = ["page turns", "due", "made", "right", "precision", "recall", "lead", "false an hour"]
+    head = ["page turns", "due", "made", "right", "false", "precision", "recall"]
+    head += ["lead where music reads on", "too late", "behind elsewhere", "false an hour"]
     rows = []
     for condition, data in report["conditions"].items():
         of = data["turns"]
         if of["due"] or of["made"]:
-            lead = of["lead_seconds"]["median"]
             rows.append(
                 [
                     condition,
-                    *(str(of[name]) for name in ("due", "made", "right")),
+                    *(str(of[name]) for name in ("due", "made", "right", "false")),
                     _share(of["precision"]),
                     _share(of["recall"]),
-                    "" if lead is None else f"{lead:.2f} s",
+                    _spread(of["lead_seconds"]),
+                    f"{of['too_late']} of {of['onward']}",
+                    _spread(of["behind_seconds"]),
                     f"{of['false_per_hour']:.1f}",
                 ]
             )
     return head, rows
+
+
+def _spread(seconds: dict[str, float | None]) -> str:
+    """Median, and the fifth and ninety-fifth of a hundred."""
+    if seconds["median"] is None:
+        return ""
+    return f"{seconds['median']:.2f} s [{seconds['p5']:.2f}, {seconds['p95']:.2f}]"
 
 
 def jumps(report: dict[str, Any]) -> Rows:
@@ -77,12 +89,33 @@ def jumps(report: dict[str, Any]) -> Rows:
     return ["place found again", "jumps", *(f"within {limit:g} s" for limit in WITHIN)], rows
 
 
+def asides(report: dict[str, Any]) -> Rows:
+    """What was said while something else than the piece was heard."""
+    head = ["while the piece is not played", "stretches", "tracking"]
+    head += [f"noticed within {limit:g} s" for limit in WITHIN]
+    head += ["pages turned", "ended"]
+    rows = []
+    for condition, data in report["conditions"].items():
+        for kind, of in data["asides"].items():
+            noticed = [of["noticed"][f"within_{limit:g}s"] for limit in WITHIN]
+            rows.append(
+                [
+                    f"{condition}: {kind}",
+                    str(of["ended"]["of"]),
+                    *map(_share, (of["tracking"], *noticed)),
+                    str(of["turned"]),
+                    _share(of["ended"]),
+                ]
+            )
+    return head, rows
+
+
 def time(report: dict[str, Any]) -> Rows:
     """Calibration, and how the time was spent."""
     rows = [
         [
             condition,
-            f"{data['calibration']['error']:.3f}",
+            f"{data['calibration']['error']:.3f}" if data["onsets"] else "",
             *(f"{data['states'][state]:.1%}" for state in STATES),
         ]
         for condition, data in report["conditions"].items()

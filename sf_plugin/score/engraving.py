@@ -117,8 +117,8 @@ def engrave(text: str) -> Score:
     Raises:
         ScoreError: Verovio finds no music in the text, or several movements.
     """
-    toolkit = _toolkit(text)
-    facts = _facts(toolkit.getMEI())
+    toolkit = open_toolkit(text)
+    facts = facts_of(toolkit.getMEI())
     beats = beats_of(toolkit)
     pictures, pages, number = [], [], 1
     for page in range(1, toolkit.getPageCount() + 1):
@@ -142,7 +142,7 @@ def engrave(text: str) -> Score:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fact:
+class Fact:
     """What MEI says of a measure."""
 
     label: str | None
@@ -162,7 +162,12 @@ def new_toolkit(options: Mapping[str, Any] | None = None) -> Any:
     return toolkit
 
 
-def _toolkit(text: str) -> Any:
+def open_toolkit(text: str) -> Any:
+    """A toolkit with one movement of music in it.
+
+    Raises:
+        ScoreError: the text holds none, several, or no notes.
+    """
     toolkit = new_toolkit()
     if not toolkit.loadData(text) or toolkit.getPageCount() == 0:
         raise ScoreError("cannot be engraved: check that a notation program opens it")
@@ -177,9 +182,9 @@ def _toolkit(text: str) -> Any:
     return toolkit
 
 
-def _facts(mei: str) -> dict[str, _Fact]:
+def facts_of(mei: str) -> dict[str, Fact]:
     """Labels, repeats and endings by measure id, in order."""
-    facts: dict[str, _Fact] = {}
+    facts: dict[str, Fact] = {}
     opens_next = False
 
     def walk(element: ElementTree.Element, volta: str | None) -> None:
@@ -188,7 +193,7 @@ def _facts(mei: str) -> dict[str, _Fact]:
             volta = element.get("n") or element.get("label") or volta
         if local(element) == "measure":
             left, right = element.get("left", ""), element.get("right", "")
-            facts[element.get(XML_ID, "")] = _Fact(
+            facts[element.get(XML_ID, "")] = Fact(
                 label=element.get("n"),
                 repeat_start=opens_next or left in ("rptstart", "rptboth"),
                 repeat_end=right in ("rptend", "rptboth"),
@@ -254,7 +259,7 @@ def _drop_grace(element: ElementTree.Element) -> None:
 def _system(
     drawing: Drawing,
     group: ElementTree.Element,
-    facts: dict[str, _Fact],
+    facts: dict[str, Fact],
     beats: Beats,
     number: int,
 ) -> System | None:

@@ -18,7 +18,10 @@ class Measure:
 
     `onsets` holds (x, beat) pairs where the score's symbols are known: `beat` in
     quarter notes from the measure's start, counted from 0, rising with x.  The last
-    pair is the measure's end: its right edge and its length.
+    pair is the measure's end: its right edge and its length.  `signs` are of "segno"
+    and "coda", which stand where the measure begins, and "fine", "da capo" and "dal
+    segno", which stand where it ends.
+    `notes` are (beat, id) pairs where a symbolic score names them.
     """
 
     number: int
@@ -29,6 +32,8 @@ class Measure:
     repeat_end: bool = False
     volta: str | None = None
     onsets: tuple[tuple[float, float], ...] = ()
+    signs: tuple[str, ...] = ()
+    notes: tuple[tuple[float, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,9 @@ class Layout:
         for page in pages:
             for system in page["systems"]:
                 for measure in system["measures"]:
-                    if not measure["onsets"]:
-                        del measure["onsets"]
+                    for name in ("onsets", "signs", "notes"):
+                        if not measure[name]:
+                            del measure[name]
         return json.dumps({"version": 1, "pages": pages}, indent=1)
 
     @classmethod
@@ -94,6 +100,11 @@ class Layout:
                                                 (float(x), float(beat))
                                                 for x, beat in measure.get("onsets", ())
                                             ),
+                                            "signs": tuple(measure.get("signs", ())),
+                                            "notes": tuple(
+                                                (float(beat), name)
+                                                for beat, name in measure.get("notes", ())
+                                            ),
                                         }
                                     )
                                     for measure in system["measures"]
@@ -105,5 +116,5 @@ class Layout:
                     for page in data["pages"]
                 )
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ScoreError(f"not a layout file: {error!r}") from None

@@ -1,39 +1,259 @@
-"""Systems and measures from the page encoder's maps.
+"""Systems and measures from the page encoder's maps and the ink.
 
 The maps say for every cell of a grid over the page how likely it lies in a
-system, on a staff, on a bar line; this decoder reads boxes off their profiles.
-It finds systems that stand below one another.
+system, on a staff, on a bar line; the ink says where exactly, and what joins
+staves into a system: the line at their left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sf_plugin.score.layout import Measure, PageLayout, System
+from sf_plugin.score.staves import Staff, find_staves, level, streaks, weights
 
 Floats = NDArray[np.float32]
 
-MIN_WIDTH = 0.2  # of the page: less is no system
-MIN_HEIGHT = 3  # rows
-BAR = 0.35  # mean probability along the system's height
-BAR_DISTANCE = 4  # columns between two bar lines
-EDGE = 3  # columns at a system's start where a bar line opens no new measure
-TRAIL = 8  # columns after the last bar line that make a measure of their own
+JOINED = 0.97  # how much ink and map between two staves make them one system
+PLAIN = 0.85  # twice a staff's contrast, as a share of the page's, and its mean probability
+SURE = 1.58  # the same of the surest staff of a system
+SHEARS = np.arange(-0.08, 0.081, 0.01)  # columns a row that bar lines may lean
+BAR = 0.45  # how much a column must look like a bar line
+INK = 0.27  # what the ink counts beside the map's probability
+DARK = 0.1, 0.6  # the ink of a line is darker than the first, and need not be than the second
+BETWEEN = np.array([n + f for n in range(-2, 2) for f in (0.3, 0.5, 0.7)], np.float32)
+HEAD = 0.5  # probability from which there is a note head
+ROWS = 12  # at which a bar line is looked at
+APART = 2.0  # staff spaces between two bar lines
+OPENING = 16.0  # staff spaces for a clef, a key and a metre
+START = 2.5  # staff spaces at a system's start where a bar line opens no new measure
+TRAIL = 5.0  # staff spaces after the last bar line that make a measure of their own
 
 
-def runs(on: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and past-the-last index of each stretch of True."""
-    edges = np.diff(np.concatenate([[0], on.astype(np.int8), [0]]))
-    return list(
-        zip(np.flatnonzero(edges > 0).tolist(), np.flatnonzero(edges < 0).tolist(), strict=True)
-    )
+@dataclass(frozen=True)
+class _Page:
+    """What is known of a page.
+
+    Attributes:
+        ink: (height, width), levelled.
+        thick: the same with thicker lines.
+        maps: as `detect_page` has them.
+        bars: (rows, width) the map of bar lines, as wide as the ink.
+    """
+
+    ink: Floats
+    thick: Floats
+    maps: Floats
+    bars: Floats
+
+    def likely(self, number: int, rows: NDArray[np.floating], columns: NDArray[Any]) -> Floats:
+        """A map's values at pixels."""
+        return _at(
+            self.maps[number],
+            rows * (self.maps.shape[1] / self.ink.shape[0]),
+            columns * (self.maps.shape[2] / self.ink.shape[1]),
+        )
 
 
-def peaks(profile: Floats, threshold: float, distance: int) -> list[float]:
-    """Centres of the local maxima above `threshold`, the higher of two close ones."""
+def detect_page(ink: Floats, maps: Floats, page: int, first_measure: int) -> PageLayout:
+    """The layout of page `page` (from 1); `first_measure` numbers its first measure.
+
+    Args:
+        ink: (height, width), paper 0.
+        maps: (4, rows, columns) probabilities of systems, staves, bar lines and note heads.
+    """
+    height, width = ink.shape
+    ink = level(ink)
+    dirt = streaks(ink)
+    ink = np.maximum(ink - dirt, 0)
+    clean = 1 - np.minimum(1, thick(thick(dirt[None])) / DARK[1])
+    across = weights(width, maps.shape[2], width / maps.shape[2])
+    here = _Page(ink, thick(ink), maps, maps[2] @ across.T * clean)
+    groups = group(here, find_staves(ink, maps[1]))
+    shear = lean(here, groups)
+    number = first_measure
+    found: list[System] = []
+    for staves in groups:
+        edges = find_measures(here, staves, shear)
+        inside = slice(round(edges[0]), round(edges[-1]))
+        top = float(staves[0].top[inside].mean() + 0.5) / height
+        bottom = float(staves[-1].bottom[inside].mean() + 0.5) / height
+        top, bottom = max(top, found[-1].bottom if found else 0.0), min(bottom, 1.0)
+        if top >= bottom:
+            continue
+        bars = [min(x / width, 1.0) for x in edges]
+        measures = tuple(Measure(number + i, *ends) for i, ends in enumerate(pairwise(bars)))
+        number += len(measures)
+        found.append(System(top, bottom, bars[0], bars[-1], measures))
+    return PageLayout(page, tuple(found))
+
+
+def _at(image: Floats, rows: NDArray[np.floating], columns: NDArray[np.floating]) -> Floats:
+    """The pixels or cells in which places lie."""
+    height, width = image.shape
+    return image[
+        np.clip(rows, 0, height - 1).astype(np.intp), np.clip(columns, 0, width - 1).astype(np.intp)
+    ]
+
+
+def thick(ink: Floats) -> Floats:
+    """Every pixel as dark as the darkest of it and those beside it."""
+    padded = np.pad(ink, ((0, 0), (1, 1)))
+    return np.maximum(np.maximum(padded[:, :-2], padded[:, 2:]), ink)
+
+
+def group(page: _Page, staves: Sequence[Staff]) -> list[list[Staff]]:
+    """Staves by system, without those systems of which no staff is sure."""
+    groups: list[list[Staff]] = []
+    best: list[float] = []
+    for staff, sure in plain(page, staves):
+        if groups and join(page, groups[-1][-1], staff) > JOINED:
+            groups[-1].append(staff)
+            best[-1] = max(best[-1], sure)
+        else:
+            groups.append([staff])
+            best.append(sure)
+    return [staves for staves, sure in zip(groups, best, strict=True) if sure > SURE]
+
+
+def plain(page: _Page, staves: Sequence[Staff]) -> list[tuple[Staff, float]]:
+    """Staves with how surely they are; without what is none at all.
+
+    What shines through from the other side is paler than the page's own.
+    """
+    if not staves:
+        return []
+    contrast = [float(staff.contrast(page.ink).mean()) for staff in staves]
+    usual = max(float(np.quantile(contrast, 0.7)), 0.01)
+    sure = [2 * c / usual + _on_staff(page, s) for c, s in zip(contrast, staves, strict=True)]
+    return [each for each in zip(staves, sure, strict=True) if each[1] > PLAIN]
+
+
+def _on_staff(page: _Page, staff: Staff) -> float:
+    """Mean probability along a staff."""
+    columns = np.arange(staff.left, staff.right)
+    return float(page.likely(1, staff.middle[columns], columns).mean())
+
+
+def join(page: _Page, upper: Staff, lower: Staff) -> float:
+    """How much joins two neighbours: the map between them, and ink at their left ends."""
+    left, right = max(upper.left, lower.left), min(upper.right, lower.right)
+    if right <= left:
+        return 0.0
+    columns = np.linspace(left, right - 1, 40).astype(int)
+    rows = _steps(upper.bottom[columns], lower.top[columns], 5)[1:-1]
+    likely = float(page.likely(0, rows, columns).min(0).mean())
+    return 1.5 * likely + _line_at_left(page.ink, upper, lower)
+
+
+def _steps(first: NDArray[np.floating], last: NDArray[np.floating], count: int) -> np.ndarray:
+    return np.round(np.linspace(first, last, count)).astype(int)
+
+
+def _line_at_left(ink: Floats, upper: Staff, lower: Staff) -> float:
+    """The darkest way from one staff to the next near their left ends, 1 where it is a line."""
+    space = round((upper.space + lower.space) / 2)
+    first, last = upper.bottom[upper.left] + 1, lower.top[lower.left] - 1
+    count = int(last - first)
+    if count < 2:
+        return 0.0
+    dark = (upper.darkness(ink) + lower.darkness(ink)) / 2
+    away = np.arange(-2 * space, 2 * space + 1)[:, None, None]
+    lean = np.arange(-2, 3)[:, None] * np.linspace(0, 1, count)
+    start = min(upper.left, lower.left)
+    columns = np.linspace([upper.left, start], [lower.left, start], count).T[:, None, None]
+    columns = columns + away + lean
+    columns = np.clip(np.round(columns), space, ink.shape[1] - space - 2).astype(int)
+    rows = np.linspace(first, last, count).astype(int)
+    beside = np.maximum(ink[rows, columns - space], ink[rows, columns + 1 + space])
+    line = np.maximum(ink[rows, columns], ink[rows, columns + 1]) - beside
+    return float(np.minimum(1, line / max(dark, 0.05)).mean(-1).max())
+
+
+def upright(
+    image: Floats, rows: Floats, staves: Sequence[Staff], shear: float, scale: float = 1.0
+) -> Floats:
+    """What stands at (..., width) rows of a system, with leaning lines made upright.
+
+    `scale` is how many rows of the image a pixel is.
+    """
+    middle = (staves[0].top + staves[-1].bottom) / 2
+    columns = np.arange(image.shape[1]) + shear * (rows - middle)
+    return _at(image, (rows + 0.5) * scale, columns + 0.5)
+
+
+def lean(page: _Page, groups: Sequence[Sequence[Staff]]) -> float:
+    """The shear at which bar lines stand out most."""
+
+    def sharpness(shear: float) -> float:
+        return sum(float((through(page, staves, shear) ** 2).sum()) for staves in groups)
+
+    return float(max(SHEARS, key=sharpness))
+
+
+def through(page: _Page, staves: Sequence[Staff], shear: float) -> Floats:
+    """(width,) how likely a bar line goes through a whole system."""
+    rows = np.linspace(staves[0].top, staves[-1].bottom, ROWS, dtype=np.float32)
+    scale = len(page.bars) / len(page.ink)
+    return np.asarray(upright(page.bars, rows, staves, shear, scale).mean(0), np.float32)
+
+
+def find_measures(page: _Page, staves: Sequence[Staff], shear: float) -> list[float]:
+    """The edges of a system's measures in pixels.
+
+    A bar line at the system's start opens no measure of its own, nor does one before
+    the first note; what stands after the last one is a measure if it is wide enough.
+    """
+    rows = np.array([s.between(s.middle) for s in staves])
+    lean = shear * (rows - (rows[0] + rows[-1]) / 2)
+    left = float((np.array([s.left for s in staves]) - lean).min())
+    right = float((np.array([s.right for s in staves]) - lean).max())
+    left, right = max(left, 0.0), min(right, page.ink.shape[1] - 1.0)
+    space = float(np.mean([s.space for s in staves]))
+    likely, width = bar_lines(page, staves, shear), page.ink.shape[1]
+    first, last = max(0, round(left - space)), round(right + space)
+    lines = [x + first for x in peaks(likely[first:last], BAR, APART * space)]
+    lines = [x for x in lines if x - left > START * space]
+    if lines and lines[0] - left < OPENING * space:
+        here = slice(round(left), round(lines[0] - space))
+        rows = _steps(staves[0].top[here] - 3 * space, staves[-1].bottom[here] + 3 * space, 40)
+        heads = page.likely(3, rows, np.arange(width)[here])
+        if heads.max(initial=0.0) < HEAD:
+            lines = lines[1:]
+    if lines and right - lines[-1] < TRAIL * space:
+        right = lines.pop()
+    return [left, *lines, max(right, left + 1)]
+
+
+def bar_lines(page: _Page, staves: Sequence[Staff], shear: float) -> Floats:
+    """(width,) how much a column looks like a bar line: on the map, and in the ink.
+
+    In the ink it goes through every staff from the top to the bottom line, and not beyond.
+    """
+    likely, whole, beyond = [], [], []
+    scale = len(page.bars) / len(page.ink)
+    dark = float(np.clip(np.mean([s.darkness(page.ink) for s in staves]), *DARK))
+    for staff in staves:
+        rows = staff.middle + np.linspace(-2, 2, 7, dtype=np.float32)[:, None] * staff.space
+        likely.append(upright(page.bars, rows, staves, shear, scale).mean(0))
+        rows = staff.middle + BETWEEN[:, None] * staff.space
+        whole.append(np.minimum(1, upright(page.thick, rows, staves, shear) / dark).mean(0))
+    for edge, space in ((staves[0].top, -staves[0].space), (staves[-1].bottom, staves[-1].space)):
+        rows = edge + np.linspace(0.4, 1.1, 4, dtype=np.float32)[:, None] * space
+        beyond.append(np.minimum(1, upright(page.ink, rows, staves, shear) / dark).mean(0))
+    inked = np.min(whole, 0) ** 4 * (1 - np.mean(beyond, 0))
+    seen = (np.mean(likely, 0) + through(page, staves, shear)) / 2
+    return np.asarray(seen + INK * inked, np.float32)
+
+
+def peaks(profile: Floats, threshold: float, distance: float) -> list[float]:
+    """Places of the local maxima above `threshold`, the higher of two close ones."""
     padded = np.pad(profile, 1, constant_values=-1)
     tops = np.flatnonzero(
         (profile >= threshold) & (profile >= padded[:-2]) & (profile > padded[2:])
@@ -42,61 +262,4 @@ def peaks(profile: Floats, threshold: float, distance: int) -> list[float]:
     for i in tops[np.argsort(-profile[tops], kind="stable")]:
         if all(abs(int(i) - j) >= distance for j in found):
             found.append(int(i))
-    centres = []
-    for i in sorted(found):
-        window = slice(max(0, i - 1), i + 2)
-        weight = profile[window]
-        columns = np.arange(window.start, window.start + len(weight))
-        centres.append(float((columns * weight).sum() / weight.sum()))
-    return centres
-
-
-def find_systems(systems: Floats, staves: Floats) -> list[tuple[float, float, float, float]]:
-    """(top, bottom, left, right) in rows and columns of the (rows, columns) maps."""
-    _, columns = systems.shape
-    inside = np.maximum(systems, staves) > 0.5
-    out = []
-    for top, bottom in runs((systems > 0.5).sum(1) > MIN_WIDTH * columns):
-        if bottom - top < MIN_HEIGHT:
-            continue
-        covered = inside[top:bottom].mean(0) > 0.5
-        stretches = [s for s in runs(covered) if s[1] - s[0] >= 4]
-        if not stretches:
-            continue
-        left, right = stretches[0][0], stretches[-1][1]
-        if right - left >= MIN_WIDTH * columns:
-            out.append((float(top), float(bottom), float(left), float(right)))
-    return out
-
-
-def find_measures(bars: Floats, left: float, right: float) -> list[tuple[float, float]]:
-    """Stretches of columns between bar lines; `bars` is the mean over the system's rows."""
-    inside = bars[int(left) : int(np.ceil(right)) + 2]
-    lines = [x + int(left) + 0.5 for x in peaks(inside, BAR, BAR_DISTANCE)]
-    edges = [left] + [x for x in lines if x - left > EDGE]
-    if len(edges) > 1 and right - edges[-1] < TRAIL:
-        edges[-1] = right
-    else:
-        edges.append(right)
-    return list(pairwise(edges))
-
-
-def detect_page(maps: Floats, page: int, first_measure: int) -> PageLayout:
-    """The layout of page `page` (from 1) from its (3, rows, columns) probabilities.
-
-    `first_measure` numbers its first measure.
-    """
-    systems, staves, bars = maps
-    rows, columns = systems.shape
-    number = first_measure
-    found = []
-    for top, bottom, left, right in find_systems(systems, staves):
-        profile = bars[int(top) : int(bottom)].mean(0)
-        measures = []
-        for a, b in find_measures(profile, left, right):
-            measures.append(Measure(number, a / columns, b / columns))
-            number += 1
-        found.append(
-            System(top / rows, bottom / rows, left / columns, right / columns, tuple(measures))
-        )
-    return PageLayout(page, tuple(found))
+    return [float(i) for i in sorted(found)]

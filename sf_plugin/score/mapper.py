@@ -14,5 +14,8 @@ class MeasureMapper(Protocol):
     def open(self, layout: Layout) -> None:
         """Before the first estimate of a performance; also starts a new one."""
 
+    def extend(self, layout: Layout) -> None:
+        """More of the score was read: the same measures and later ones."""
+
     def locate(self, estimate: Estimate) -> Position:
         """The position of an estimate; called once per frame in order of time."""

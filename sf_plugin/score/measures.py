@@ -17,6 +17,9 @@ BACK = 0.5
 AHEAD = 1.5
 """Measures the place may run ahead without having leapt."""
 
+FLEETING = 0.5
+"""Seconds that a measure must last before a leap to have been played."""
+
 TEMPO_WINDOW = 4.0
 """Seconds of progress that the tempo is fitted to."""
 TEMPO_STEP = 0.1
@@ -77,13 +80,20 @@ def beat_at(measure: Measure, x: float) -> float | None:
     return b0 + (b1 - b0) * (x - x0) / (x1 - x0)
 
 
+def notes_at(measure: Measure, beat: float | None) -> tuple[str, ...]:
+    """Ids of the notes of a measure that were the last to begin at a beat."""
+    begun = [at for at, _ in measure.notes if beat is not None and at <= beat]
+    return tuple(name for at, name in measure.notes if begun and at == begun[-1])
+
+
 class Passes:
     """Counts how often each measure has been come to.
 
     The place moves on a line of measures.  Falling back less than `BACK` or
     running ahead less than `AHEAD` of the furthest point is playing on; a leap
     counts once it has lasted `DWELL` seconds.  A leap back begins a new run, and
-    each measure of a run counts once.
+    each measure of a run counts once.  At a turn the place may for a moment run on;
+    what was come to less than `FLEETING` before a leap does not count.
     """
 
     def __init__(self) -> None:
@@ -93,18 +103,19 @@ class Passes:
         self._leap: list[int] = []
         self._leap_time = 0.0
         self._leap_at = 0.0
+        self._newest = (0.0, 0)
 
     def move(self, time: float, number: int, inside: float) -> bool:
         """The place is `inside` measure `number`; whether a leap has just been believed."""
         at = number + inside
         if self._furthest is None:
             self._furthest = at
-            self._come_to(number)
+            self._come_to(number, time)
             return False
         if self._furthest - BACK <= at <= self._furthest + AHEAD:
             self._leap.clear()
             self._furthest = max(self._furthest, at)
-            self._come_to(number)
+            self._come_to(number, time)
             return False
         if not self._leap or not self._leap_at - BACK <= at <= self._leap_at + AHEAD:
             self._leap = [number]
@@ -115,11 +126,15 @@ class Passes:
             self._leap.append(number)
         if time - self._leap_time < DWELL:
             return False
+        came, newest = self._newest
+        if self._leap_time - came < FLEETING and newest in self._run:
+            self._visits[newest] -= 1
+            self._run.remove(newest)
         if self._leap_at < self._furthest:
             self._run.clear()
         self._furthest = self._leap_at
         for come_to in self._leap:
-            self._come_to(come_to)
+            self._come_to(come_to, self._leap_time)
         self._leap.clear()
         return True
 
@@ -132,9 +147,10 @@ class Passes:
         """Whether the place is away from where the music was, and not yet believed."""
         return bool(self._leap)
 
-    def _come_to(self, number: int) -> None:
+    def _come_to(self, number: int, time: float) -> None:
         if number not in self._run:
             self._run.add(number)
+            self._newest = time, number
             self._visits[number] = self._visits.get(number, 0) + 1
 
 
@@ -205,10 +221,13 @@ class PlainMapper:
         self.open(Layout(()))
 
     def open(self, layout: Layout) -> None:
-        self._pages = {page.page: page for page in layout.pages}
-        self._starts = measure_starts(layout)
+        self.extend(layout)
         self._passes = Passes()
         self._tempo = Tempo()
+
+    def extend(self, layout: Layout) -> None:
+        self._pages = {page.page: page for page in layout.pages}
+        self._starts = measure_starts(layout)
 
     def locate(self, estimate: Estimate) -> Position:
         place = place_at(self._pages.get(estimate.page), estimate.x, estimate.y)
@@ -237,4 +256,5 @@ class PlainMapper:
             tempo=tempo,
             confidence=estimate.confidence,
             state=estimate.state,
+            notes=notes_at(measure, beat) if measure is not None else (),
         )

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sf_plugin.score.layout import Layout
+from sf_plugin.score.structure import Order
+
+if TYPE_CHECKING:
+    from sf_plugin.score.symbols import WrittenMeasure
 
 PAGE_WIDTH = 848
 """Working resolution: pages are rendered to this width in pixels (A4: 848 x 1200)."""
@@ -48,9 +53,22 @@ class Score:
         pages: images, from 0.
         layout: systems and measures; None until found in the images.
         symbols: the music21 stream it was engraved from, where there is one.
+        order: the stretches of measures that will be played, if the user has stated them.
+        chosen: indices of the pages to follow; all where None.
+        layout_file: where the layout was read from, if it was.
+        written: the measures of a symbolic score given beside the pages.
     """
 
     name: str
     pages: Sequence[PageImage]
     layout: Layout | None = None
     symbols: Any = field(default=None, repr=False)
+    order: Order = ()
+    chosen: range | None = None
+    layout_file: Path | None = None
+    written: tuple[WrittenMeasure, ...] = field(default=(), repr=False)
+
+    @property
+    def followed(self) -> range:
+        """Indices of the pages to follow."""
+        return range(len(self.pages)) if self.chosen is None else self.chosen

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_plugin.score.layout_detection import runs
+from sf_plugin.score.staves import runs
 
 Floats = NDArray[np.float32]
 

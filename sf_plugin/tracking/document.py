@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +36,7 @@ class DocumentOnsets:
         y: middle of its system, fraction of the page's height.
         beats: quarter notes until the next.
         opens: whether it is the first of its measure.
+        measure: within the document, from 1; never falls, and is 0 before the first.
     """
 
     page: NDArray[np.int32]
@@ -44,13 +45,14 @@ class DocumentOnsets:
     y: NDArray[np.float32]
     beats: NDArray[np.float32]
     opens: NDArray[np.bool_]
+    measure: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.x)
 
     @classmethod
     def of_pages(cls, pages: Sequence[PageOnsets]) -> DocumentOnsets:
-        page, system, y, opens = [], [], [], []
+        page, system, y, opens, measure = [], [], [], [], []
         first = 0
         for p in pages:
             middles = np.array([(s.top + s.bottom) / 2 for s in p.layout.systems], np.float32)
@@ -58,6 +60,7 @@ class DocumentOnsets:
             system.append(p.system + first)
             y.append(middles[p.system])
             opens.append(opens_measure(p))
+            measure.append(measure_numbers(p))
             first += len(p.layout.systems)
         return cls(
             np.concatenate(page),
@@ -66,7 +69,12 @@ class DocumentOnsets:
             np.concatenate(y),
             np.concatenate([p.beats for p in pages]),
             np.concatenate(opens),
+            np.maximum.accumulate(np.concatenate(measure)),
         )
+
+    def part(self, onsets: slice) -> DocumentOnsets:
+        """Some of them in a row."""
+        return DocumentOnsets(*(getattr(self, field.name)[onsets] for field in fields(self)))
 
     def nearest(self, page: int, x: float, y: float) -> int:
         """The onset nearest to a point; the page first, then the system, then x."""
@@ -76,9 +84,19 @@ class DocumentOnsets:
 
 def opens_measure(page: PageOnsets) -> NDArray[np.bool_]:
     """(onsets,) whether no other stands between it and the bar line before it."""
+    bar = np.stack([page.system, measure_numbers(page)])
     opens = np.ones(len(page.x), bool)
-    for number, system in enumerate(page.layout.systems):
-        mine = np.flatnonzero(page.system == number)
-        measure = np.searchsorted([m.left for m in system.measures], page.x[mine], side="right")
-        opens[mine[1:]] = measure[1:] > measure[:-1]
+    opens[1:] = (bar[:, 1:] != bar[:, :-1]).any(0)
     return opens
+
+
+def measure_numbers(page: PageOnsets) -> NDArray[np.int64]:
+    """(onsets,) the measure that each is in, or 0; what stands before the first is in it."""
+    numbers = np.zeros(len(page.x), np.int64)
+    for index, system in enumerate(page.layout.systems):
+        mine = page.system == index
+        if system.measures:
+            edges = [measure.left for measure in system.measures[1:]]
+            found = np.searchsorted(edges, page.x[mine], side="right")
+            numbers[mine] = np.array([m.number for m in system.measures])[found]
+    return numbers

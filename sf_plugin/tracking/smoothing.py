@@ -79,15 +79,16 @@ class Smoother(Tracker):
         leave = np.float32(LEAVE_END / self.fps)
         over = (1 - leave) * after[0, -1] + leave * landing
         count, places = after.shape
-        onward = np.full((count, places + int(max(self._speeds)) + 2), over, np.float32)
+        onward = np.full((count, places + self._reach), over, np.float32)
         onward[:, :places] = after
         onward[0, places - 1] = over
         moved = np.empty_like(after)
         for row, target, speed in zip(onward, moved, self._speeds, strict=True):
-            whole = min(int(speed), places - 1)
-            part = np.float32(speed - int(speed))
+            whole = int(speed)
+            part = np.float32(speed - whole)
             np.multiply(row[whole : whole + places], 1 - part, out=target)
             target += part * row[whole + 1 : whole + 1 + places]
+        self._turns.take_back(onward, moved)
         before = moved * self._keep
         before[:-1] += self._pass_on[:-1] * moved[1:]
         before[1:] += self._pass_on[1:] * moved[:-1]
@@ -127,27 +128,31 @@ class Smoother(Tracker):
             if jump is None:
                 continue
             heard = softmax(logits)
-            evidence = self.evidence(heard, struck)[self.onset_of]
-            belief = self.move(belief, jump) * evidence
+            evidence = self.evidence(heard, struck)
+            belief = self.move(belief, jump) * evidence[self.onset_of]
             belief /= belief.sum()
-            frames.append((n, jump, heard, evidence, belief))
-        for n, jump, heard, evidence, belief in reversed(frames):
+            frames.append((n, jump, logits, heard, evidence, belief))
+        for n, jump, logits, heard, evidence, belief in reversed(frames):
             here = self.of_onsets(belief * after)
             here /= here.sum()
+            expected = here / np.maximum(evidence, 1e-30)
+            read.expected[n] = expected @ heard / expected.sum()
             near = self.near(int(np.argmax(here)))
             glance = (heard[near] + self.config.doubt) ** self.config.glance
             read.anchor[n] = near.start + np.argmax(here[near] * glance)
-            near = self.near(int(read.anchor[n]))
-            read.mass[n], read.seen[n] = here[near].sum(), heard[near].sum()
-            after = self.move_back(after * evidence, jump)
+            read.mass[n] = here[self.near(int(read.anchor[n]))].sum()
+            read.fit[n] = logits[read.anchor[n]]
+            after = self.move_back(after * evidence[self.onset_of], jump)
             after /= after.max()
         return after
 
     def _estimates(self, hearing: Hearing, heard: Flags, read: _Read) -> list[Estimate]:
         """What was read, told in order of time; who stands still stays where it was."""
         reach = round(self.fps * self.config.agreement_seconds)
-        agreement = np.zeros(len(heard))
-        agreement[heard] = average(read.seen[heard], reach)
+        sounds = heard & ~hearing.quiet
+        agreement, fit = np.zeros((2, len(heard)))
+        agreement[sounds] = average(read.expected[sounds], reach)
+        fit[sounds] = average(read.fit[sounds], reach)
         mass = np.clip(read.mass, 1e-4, 1 - 1e-4)
         self.reset()
         memory, out = self._memory, []
@@ -155,7 +160,9 @@ class Smoother(Tracker):
             memory.quiet_since = (memory.quiet_since or time) if hearing.quiet[n] else None
             if heard[n]:
                 memory.anchor = int(read.anchor[n])
+            if sounds[n]:
                 memory.mass, memory.agreement = float(mass[n]), float(agreement[n])
+                memory.fit = float(fit[n])
                 memory.confidence = self.calibrated()
             if memory.confidence:
                 self._judge(time)
@@ -165,15 +172,16 @@ class Smoother(Tracker):
 
 @dataclass(frozen=True)
 class _Read:
-    """(frames,) the onset read off, the belief around it, and the network's own there."""
+    """(frames,) the onset read off, and what the confidence is made of: see `Tracker.signs`."""
 
     anchor: NDArray[np.int64]
     mass: NDArray[np.float64]
-    seen: NDArray[np.float64]
+    expected: NDArray[np.float64]
+    fit: NDArray[np.float64]
 
     @classmethod
     def of(cls, frames: int) -> _Read:
-        return cls(np.zeros(frames, np.int64), np.zeros(frames), np.zeros(frames))
+        return cls(np.zeros(frames, np.int64), *np.zeros((3, frames)))
 
 
 def average(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:

@@ -2,7 +2,8 @@
 
 The state is a place in the music, in twelfths of a quarter note, and a tempo.
 The page says how long each onset lasts; the tempo changes slowly; with a small
-probability the music goes anywhere.  What is seen of a place is the network's
+probability the music goes anywhere, and at the end of some measures a share of it takes
+a road, as the score's signs say.  What is seen of a place is the network's
 belief in the onset it belongs to.
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_plugin.positions import Estimate, State
+from sf_plugin.score.structure import NO_ROADS, Roads
 from sf_plugin.tracking.document import DocumentOnsets
 
 Floats = NDArray[np.float32]
@@ -28,6 +30,8 @@ ANYWHERE = 0.3
 """Share of the jumps that may go to any onset; the others go to the first of a measure."""
 REST = 0.4
 """Seconds of silence from which one may go on elsewhere."""
+LATELY = 8.0
+"""Seconds of sound after the last notes in which to get lost is to have ended."""
 STRIKE = 0.075
 """Seconds that an onset is heard as one."""
 
@@ -49,31 +53,36 @@ class TrackerConfig:
         glance: exponent of the present frame's belief when the place is read off.
         begin: probability that the music starts at the first onset.
         reach: quarter notes around the place that count as the same for the confidence.
-        agreement_seconds: how long the network's agreement with the path is averaged.
-        calibration: confidence is the logistic function of the first, plus the second
-            times the log odds of the belief around the place, plus the third times the
-            log of the agreement.
+        agreement_seconds: how long is averaged how well the music agrees with the path.
+        calibration: bias, and weights of the belief around the place and of the agreement:
+            see `Tracker.signs`; their logistic function is how likely it is the right
+            measure, if it is this music.
+        known: bias, and weights of the agreement and of the fit: how likely it is this
+            music.  The confidence is the product.
         tracking: confidence from which the state is "tracking".
-        lost: confidence below which, for `lost_after` seconds, it is "lost".
+        lost: confidence below which, for `lost_after` seconds of sound, it is "lost"; at
+            first for as long as is averaged besides.
         pause: seconds of silence after which the music is taken to stand still.
-        ended_after: seconds of silence on the last system that end the piece.
+        ended_after: seconds of silence on the last system that end the piece; noise and
+            other music after its last notes end it when they would make it lost.
     """
 
     tempi: tuple[float, ...] = (0, 0.35, 0.5, 0.7, 0.9, 1.15, 1.5, 1.9, 2.5, 3.2, 4.2, 6)
-    change: float = 0.15
-    jump: float = 1e-3
+    change: float = 0.4
+    jump: float = 2e-4
     search: float = 0.02
     pause_jump: float = 0.05
     trust: float = 0.0
-    accent: float = 0.45
+    accent: float = 0.25
     doubt: float = 1e-6
-    glance: float = 1.0
+    glance: float = 0.7
     begin: float = 0.5
     reach: float = 2.0
     agreement_seconds: float = 2.0
-    calibration: tuple[float, float, float] = (2.348, 0.211, 1.476)
-    tracking: float = 0.55
-    lost: float = 0.2
+    calibration: tuple[float, float, float] = (2.154, 0.344, 0.646)
+    known: tuple[float, float, float] = (-8.182, 1.754, 1.534)
+    tracking: float = 0.65
+    lost: float = 0.3
     lost_after: float = 1.5
     pause: float = 1.0
     ended_after: float = 2.0
@@ -86,20 +95,71 @@ class _Memory:
     state: State = "waiting"
     confidence: float = 0.0
     mass: float = 0.5
-    agreement: float = 1.0
-    sure_at: float = 0.0
+    frames: int = 0
+    agreement: float = 0.0
+    fit: float = 0.0
+    doubted: float = 0.0
+    past_end: float = np.inf
     quiet_since: float | None = None
+
+
+@dataclass(frozen=True)
+class _Turns:
+    """Steps of one frame that a road leads elsewhere, (turns,) each.
+
+    Attributes:
+        source: the state before, of (tempi, places) in a row.
+        onward: the state after by going straight on, of (tempi, places and what is past
+            the end) in a row.
+        target: the state after by the road, of the same.
+        share: of the source's belief.
+    """
+
+    source: NDArray[np.int64]
+    onward: NDArray[np.int64]
+    target: NDArray[np.int64]
+    share: Floats
+
+    @classmethod
+    def of(cls, turns: list[tuple[int, int, int, float]]) -> _Turns:
+        places = np.array([turn[:3] for turn in turns], np.int64).reshape(-1, 3)
+        source, onward, target = np.ascontiguousarray(places.T)
+        return cls(source, onward, target, np.array([turn[3] for turn in turns], np.float32))
+
+    def take(self, before: Floats, after: Floats) -> None:
+        """Lead what turns of a belief `before` a frame to where it is `after` the frame."""
+        if len(self.share):
+            turned = before.reshape(-1)[self.source] * self.share
+            np.add.at(after.reshape(-1), self.target, turned)
+            np.subtract.at(after.reshape(-1), self.onward, turned)
+
+    def take_back(self, after: Floats, before: Floats) -> None:
+        """The transpose: `before` changes by what is explained better `after` the frame."""
+        if len(self.share):
+            row = after.reshape(-1)
+            gain = self.share * (row[self.target] - row[self.onward])
+            np.add.at(before.reshape(-1), self.source, gain)
 
 
 class Tracker:
     """One performance's path; `step` once a frame."""
 
     def __init__(
-        self, document: DocumentOnsets, fps: float, config: TrackerConfig = TrackerConfig()
+        self,
+        document: DocumentOnsets,
+        fps: float,
+        config: TrackerConfig = TrackerConfig(),
+        roads: Roads = NO_ROADS,
     ) -> None:
-        self.document = document
         self.config = config
         self.fps = fps
+        self._stand(document, roads)
+        self.reset()
+
+    def _stand(self, document: DocumentOnsets, roads: Roads) -> None:
+        """Lay out the places of the onsets that are followed."""
+        config, fps = self.config, self.fps
+        self.document = document
         counts = np.clip(np.round(document.beats * STEPS), 1, LONGEST).astype(np.int64)
         self.onset_of = np.repeat(np.arange(len(document)), counts)
         """(places,) the onset that each belongs to."""
@@ -115,13 +175,39 @@ class Tracker:
         self._anywhere = np.zeros(len(self.onset_of), np.float32)
         self._anywhere[self.first_place] = likely
         self._leap = np.outer(np.full(count, 1 / count, np.float32), self._anywhere)
+        self._reach = int(max(self._speeds)) + 2
+        self._turns = self._turns_of(roads)
+        begin = int(np.searchsorted(document.measure, roads.begin))
+        self._begin = begin if begin < len(document) else 0
+
+    def attend(self, document: DocumentOnsets, roads: Roads) -> None:
+        """Go on among other pages of the same score, of which `roads` are all.
+
+        Belief in pages that both hold stays; a second's `search` falls on those that come.
+        """
+        before, onset_of, memory = self.document, self.onset_of, self._memory
+        stays = np.isin(before.page, document.page)
+        self._stand(document, roads.within(*document.measure[[0, -1]].tolist()))
+        kept = np.isin(document.page, before.page)[self.onset_of]
+        belief = np.where(kept, 0, self._leap)
+        if belief.any():
+            belief *= self.config.search / belief.sum()
+        old = memory.belief[:, stays[onset_of]]
+        belief[:, kept] = old * ((1 - belief.sum()) / max(float(old.sum()), 1e-30))
+        memory.belief = belief / belief.sum()
+        here = before.page[memory.anchor], before.x[memory.anchor], before.y[memory.anchor]
+        memory.anchor = document.nearest(*here)
+
+    def expect(self, page: int, x: float, y: float) -> None:
+        """Performances begin there; forgets the present one."""
+        self._begin = self.document.nearest(page, x, y)
         self.reset()
 
     def reset(self) -> None:
         """Expect the beginning, but be ready for any place."""
         belief = (1 - self.config.begin) * self._leap
-        belief[:, 0] += self.config.begin / len(belief)
-        self._memory = _Memory(belief)
+        belief[:, self.first_place[self._begin]] += self.config.begin / len(belief)
+        self._memory = _Memory(belief, self._begin)
 
     def goto(self, page: int, x: float, y: float) -> None:
         """Believe in a place, within a few onsets."""
@@ -129,30 +215,58 @@ class Tracker:
         near = np.exp(-0.5 * ((np.arange(len(self.document)) - anchor) / 1.5) ** 2)
         belief = np.zeros_like(self._leap)
         belief[:, self.first_place] = near / near.sum() / len(belief)
-        sure_at = self._memory.sure_at
-        self._memory = _Memory(belief, anchor, "tracking", 1.0, sure_at=sure_at)
+        self._memory = _Memory(belief, anchor, "tracking", 1.0)
 
     def move(self, belief: Floats, jump: float) -> Floats:
         """One frame of motion of a (tempi, places) belief; `jump` is the probability of one."""
         mixed = belief * self._keep
         mixed[1:] += self._pass_on[:-1] * belief[:-1]
         mixed[:-1] += self._pass_on[1:] * belief[1:]
-        out = np.empty_like(mixed)
-        over = 0.0
+        count, places = mixed.shape
+        out = np.zeros((count, places + self._reach), np.float32)
         for row, target, speed in zip(mixed, out, self._speeds, strict=True):
-            whole = min(int(speed), len(row) - 1)
-            part = np.float32(speed - int(speed))
-            stays = len(row) - whole
-            target[:whole] = 0
-            np.multiply(row[:stays], 1 - part, out=target[whole:])
-            target[whole + 1 :] += part * row[: stays - 1]
-            over += float(row[stays:].sum() + part * row[stays - 1])
+            whole = int(speed)
+            part = np.float32(speed - whole)
+            np.multiply(row, 1 - part, out=target[whole : whole + places])
+            target[whole + 1 : whole + 1 + places] += part * row
+        self._turns.take(mixed, out)
+        over = out[:, places:].sum()
+        out = out[:, :places]
         # what runs over the end stands there, and in time goes anywhere
-        leave = np.float32(LEAVE_END / self.fps) * (out[0, -1] + np.float32(over))
-        out[0, -1] += np.float32(over) - leave
+        leave = np.float32(LEAVE_END / self.fps) * (out[0, -1] + over)
+        out[0, -1] += over - leave
         out *= np.float32(1 - jump)
         out += (np.float32(jump) + leave * np.float32(1 - jump)) * self._leap
         return out
+
+    def _turns_of(self, roads: Roads) -> _Turns:
+        """All steps of a frame over the end of a measure from which a road leads."""
+        document = self.document
+        ends = np.append(self.first_place[1:], len(self.onset_of))
+        turns: list[tuple[int, int, int, float]] = []
+        left: dict[tuple[int, int, int], float] = {}
+        for road in roads.roads:
+            last = int(np.searchsorted(document.measure, road.leave, side="right")) - 1
+            first = int(np.searchsorted(document.measure, road.enter))
+            if last < 0 or first >= len(document):
+                continue
+            end, start = int(ends[last]), int(self.first_place[first])
+            width = len(self.onset_of)
+            for tempo, speed in enumerate(self._speeds):
+                whole = int(speed)
+                for step, part in ((whole, 1 - speed + whole), (whole + 1, speed - whole)):
+                    for source in range(max(end - step, 0), end):
+                        step_left = left.get((tempo, source, step), 1.0)
+                        left[tempo, source, step] = step_left * (1 - road.share)
+                        turns.append(
+                            (
+                                tempo * width + source,
+                                tempo * (width + self._reach) + source + step,
+                                tempo * (width + self._reach) + start + source + step - end,
+                                part * step_left * road.share,
+                            )
+                        )
+        return _Turns.of(turns)
 
     def step(
         self, logits: Floats, time: float, *, quiet: bool = False, struck: float = 1.0
@@ -169,7 +283,8 @@ class Tracker:
         if memory.state == "waiting" and (quiet or struck < 0.5) and not memory.confidence:
             return self._estimate(time)
         if memory.quiet_since is None or time - memory.quiet_since <= config.pause:
-            jump = (config.search if memory.state == "lost" else config.jump) / self.fps
+            astray = memory.state in ("lost", "ended")
+            jump = (config.search if astray else config.jump) / self.fps
             self._hear(logits, struck, config.pause_jump if rested else jump)
         self._judge(time)
         return self._estimate(time)
@@ -185,6 +300,7 @@ class Tracker:
         memory, config = self._memory, self.config
         heard = softmax(logits)
         belief = self.move(memory.belief, jump)
+        expected = float(self.of_onsets(belief) @ heard)
         belief *= self.evidence(heard, struck)[self.onset_of]
         belief /= belief.sum()
         memory.belief = belief
@@ -192,15 +308,18 @@ class Tracker:
         memory.anchor = int(np.argmax(here * (heard + config.doubt) ** config.glance))
         near = self.near(memory.anchor)
         memory.mass = min(max(float(here[near].sum()), 1e-4), 1 - 1e-4)
-        fade = 1 / (self.fps * config.agreement_seconds)
-        memory.agreement += fade * (float(heard[near].sum()) - memory.agreement)
-        memory.confidence = self.calibrated()
+        if memory.quiet_since is None:
+            memory.frames += 1
+            fade = max(1 / (self.fps * config.agreement_seconds), 1 / memory.frames)
+            memory.agreement += fade * (expected - memory.agreement)
+            memory.fit += fade * (float(logits[memory.anchor]) - memory.fit)
+            memory.confidence = self.calibrated()
 
     def calibrated(self) -> float:
         """The confidence that the signs make."""
-        bias, *weights = self.config.calibration
-        score = bias + sum(w * sign for w, sign in zip(weights, self.signs(), strict=True))
-        return float(1 / (1 + np.exp(-score)))
+        odds, agreement, fit = self.signs()
+        right = logistic(self.config.calibration, odds, agreement)
+        return right * logistic(self.config.known, agreement, fit)
 
     def of_onsets(self, belief: Floats) -> Floats:
         """(tempi, places) to (onsets,)."""
@@ -213,31 +332,41 @@ class Tracker:
         first, last = np.searchsorted(self.first_place, [at - reach, at + reach + 1])
         return slice(int(first), int(last))
 
-    def signs(self) -> tuple[float, float]:
-        """What the confidence is made of.
+    def signs(self) -> tuple[float, float, float]:
+        """What the confidence is made of: belief, agreement and fit.
 
-        The log odds of the belief around the place, and the log of the share of the
-        network's own belief that has lately fallen there.
+        The log odds of the belief around the place; the log of the share of the network's
+        own belief that has lately fallen where the path expected it before it heard; and the
+        network's logit of the place, lately.  Other music than the page's finds places now
+        and then, but not where they were expected, and none that fits well.
         """
-        mass = self._memory.mass
-        return float(np.log(mass / (1 - mass))), float(np.log(self._memory.agreement + 1e-3))
+        memory = self._memory
+        odds = np.log(memory.mass / (1 - memory.mass))
+        return float(odds), float(np.log(memory.agreement + 0.01)), memory.fit
 
     def _judge(self, time: float) -> None:
         memory, config = self._memory, self.config
         if memory.quiet_since is not None:
-            over = time - memory.quiet_since > config.ended_after
             last = self.document.system[memory.anchor] == self.document.system[-1]
-            if over and last and memory.state != "waiting":
+            over = time - memory.quiet_since > config.ended_after
+            if last and over and memory.state != "waiting":
                 memory.state = "ended"
-            if memory.state == "ended":
-                return
+            return
+        memory.doubted += 1 / self.fps
+        memory.past_end += 1 / self.fps
         if memory.confidence >= config.lost:
-            memory.sure_at = time
+            memory.doubted = 0.0
+        patience = config.lost_after
+        if memory.state == "waiting":
+            patience += config.agreement_seconds
         if memory.confidence >= config.tracking:
             memory.state = "tracking"
-        elif memory.state not in ("waiting", "lost"):
-            late = time - memory.sure_at > config.lost_after
-            memory.state = "lost" if late else "unsure"
+            if self.near(memory.anchor).stop == len(self.document):
+                memory.past_end = 0.0
+        elif memory.state == "tracking" or (memory.state == "waiting" and not memory.doubted):
+            memory.state = "unsure"
+        elif memory.doubted > patience and memory.state != "ended":
+            memory.state = "ended" if memory.past_end < LATELY else "lost"
 
     def _estimate(self, time: float) -> Estimate:
         memory, document = self._memory, self.document
@@ -253,6 +382,12 @@ class Tracker:
     def belief(self) -> Floats:
         """(onsets,) probability of every onset of the document."""
         return self.of_onsets(self._memory.belief)
+
+
+def logistic(weights: tuple[float, float, float], one: float, other: float) -> float:
+    """A probability: of a bias and two weighted signs."""
+    score = weights[0] + weights[1] * one + weights[2] * other
+    return float(1 / (1 + np.exp(-np.clip(score, -30, 30))))
 
 
 def softmax(logits: Floats) -> Floats:

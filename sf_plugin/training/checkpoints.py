@@ -116,9 +116,5 @@ def begin_with(net: ScoreUNet, path: Path) -> int:
         reason = next(iter(str(error).splitlines()), "unreadable")
         raise WeightsError(f"{path}: not safetensors weights ({reason})") from None
     taken = {name: t for name, t in tensors.items() if t.shape == known[name].shape}
-    for name in ("heard_pitches.weight", "heard_pitches.bias"):  # the first pitches heard
-        full, old = known[name], tensors.get(name, known[name])
-        if len(old) < len(full) and old.shape[1:] == full.shape[1:]:
-            taken[name] = torch.cat([old, full[len(old) :]])
     net.load_state_dict(known | taken)
     return len(taken)

@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sf_plugin.dataset.programme import Aside
 from sf_plugin.evaluation.engraved import EngravedPiece, Setting, find_pieces
-from sf_plugin.evaluation.metrics import Answers, Truth, answers
+from sf_plugin.evaluation.metrics import ANSWER, Answers, Truth, answers
 from sf_plugin.positions import Position
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.measures import PlainMapper
 from sf_plugin.score.model import Score
+from sf_plugin.score.structure import find_roads
 from sf_plugin.tracking.document import DocumentOnsets
 from sf_plugin.tracking.smoothing import Hearing, frames_of
 from sf_plugin.tracking.tracker import Tracker, TrackerConfig
@@ -45,15 +47,23 @@ CANDIDATES: dict[str, Sequence[object]] = {
 }
 
 
+EVERY = 1.0
+"""Seconds between the moments of other music and noise that count like an onset each."""
+
+
 @dataclass
 class Heard:
-    """A recording as the network hears it, `fps` times a second, and what is true of it."""
+    """A recording as the network hears it, `fps` times a second, and what is true of it.
+
+    `asides` are when the piece is not played.
+    """
 
     document: DocumentOnsets
     layout: Layout
     truth: Truth
     hearing: Hearing
     fps: float
+    asides: tuple[Aside, ...] = ()
 
 
 def listen(pieces: Sequence[EngravedPiece], weights: Path) -> list[Heard]:
@@ -68,14 +78,14 @@ def listen(pieces: Sequence[EngravedPiece], weights: Path) -> list[Heard]:
                 on_stand, layout = case.score, follower.prepare(case.score)
             heard = follower.hear_whole([case.sound()])
             kept = replace(heard, logits=heard.logits[: len(heard.time)])
-            out.append(Heard(follower.document, layout, case.truth, kept, fps))
+            out.append(Heard(follower.document, layout, case.truth, kept, fps, case.asides))
         print(piece.name, flush=True)
     return out
 
 
 def follow(heard: Heard, config: TrackerConfig) -> tuple[list[Position], NDArray[np.float64]]:
-    """Positions, and the (frames, 2) signs of confidence."""
-    tracker = Tracker(heard.document, heard.fps, config)
+    """Positions, and the (frames, 3) signs of confidence."""
+    tracker = Tracker(heard.document, heard.fps, config, find_roads(heard.layout))
     mapper = PlainMapper()
     mapper.open(heard.layout)
     positions, signs = [], []
@@ -120,19 +130,31 @@ def logistic(features: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray
 
 
 def fit_confidence(hearings: Sequence[Heard], config: TrackerConfig) -> TrackerConfig:
-    """Make the confidence the share of onsets in the right measure."""
-    features, right = [], []
+    """Make the confidence the share of onsets in the right measure; in an aside none is.
+
+    Without asides there is nothing to tell other music from.
+    """
+    features, right, played = [], [], []
     for heard in hearings:
         positions, signs = follow(heard, config)
         said = answers(positions, heard.truth)
         known = np.array([p.time for p in positions])
-        index = np.searchsorted(known, heard.truth.time + 0.075, side="right") - 1
+        moments = [heard.truth.time + ANSWER] + [
+            np.arange(aside.begin + config.agreement_seconds, aside.end, EVERY)
+            for aside in heard.asides
+        ]
+        index = np.searchsorted(known, np.concatenate(moments), side="right") - 1
         features.append(np.column_stack([np.ones(len(index)), signs[np.maximum(index, 0)]]))
-        right.append(said.right_measure)
-    bias, by_mass, by_agreement = np.round(
-        logistic(np.concatenate(features), np.concatenate(right)), 3
-    ).tolist()
-    return replace(config, calibration=(bias, by_mass, by_agreement))
+        right.append(np.pad(said.right_measure, (0, len(index) - len(said.error))))
+        played.append(np.arange(len(index)) < len(said.error))
+    x, y, here = (np.concatenate(parts) for parts in (features, right, played))
+    calibration = logistic(x[here][:, [0, 1, 2]], y[here])
+    config = replace(config, calibration=tuple(np.round(calibration, 3).tolist()))
+    if here.all():
+        return config
+    told = y | ~here
+    known = logistic(x[told][:, [0, 2, 3]], here[told])
+    return replace(config, known=tuple(np.round(known, 3).tolist()))
 
 
 def main() -> None:
@@ -141,7 +163,7 @@ def main() -> None:
     parser.add_argument("--use", default="extra", help="which part of it (default %(default)s)")
     parser.add_argument("--pieces", nargs="+", default=["*"], help="name patterns")
     parser.add_argument("--weights", type=Path, default=SHIPPED)
-    parser.add_argument("--conditions", default="clean,room")
+    parser.add_argument("--conditions", default="clean,room,wrong")
     parser.add_argument("--confidence-only", action="store_true")
     args = parser.parse_args()
     folder = args.set if args.set.is_dir() else args.set.parent

@@ -161,9 +161,7 @@ def losses(
     right = near = total = 0
     for sample, place in zip(pair, places, strict=True):
         z, _ = net.audio(sample.frames)
-        terms["audio"].append(
-            sparse_bce(net.heard_pitches(z), sample.heard.flatten(2).float(), 3.0)
-        )
+        terms["audio"].append(sparse_bce(net.heard_logits(z), sample.heard.flatten(2).float(), 3.0))
         enough = frames_per_performance * len(sample.frames)
         pick = torch.randperm(len(sample.target_frames))[:enough].to(device)
         performance, frame = sample.target_frames[pick].T
@@ -221,7 +219,7 @@ def mask_losses(
         first = max(0, last + 1 - STRETCH)
         z, _ = net.audio(sample.frames[number : number + 1, first : last + 1])
         heard = sample.heard[number : number + 1, first : last + 1].flatten(2).float()
-        terms["audio"].append(sparse_bce(net.heard_pitches(z), heard, 3.0))
+        terms["audio"].append(sparse_bce(net.heard_logits(z), heard, 3.0))
         performance, frame = sample.target_frames.T
         inside = (performance == number) & (frame >= first) & (frame <= last)
         inside = inside.nonzero().squeeze(1)

@@ -80,7 +80,7 @@ def right(net: ScoreUNet, pairs: Iterable[tuple[PageSample, ...]]) -> dict[str, 
             target = place[sample.target_onsets]
             frames += len(target)
             for name, (by_page, by_ear) in ORACLES.items():
-                logits = net.block_i(page[by_page], z, heard[by_ear])
+                logits = net.block_i(page[by_page], z[:, : net.audio.out], heard[by_ear])
                 hits[name] += int((logits.argmax(1) == target).sum())
     shares = {name: hit / max(frames, 1) for name, hit in hits.items()}
     return shares | {"pitches": exact / max(onsets, 1)}

@@ -1,4 +1,8 @@
-"""From spectrogram frames to one conditioning vector a frame; causal, with explicit state."""
+"""From spectrogram frames to one conditioning vector a frame; causal, with explicit state.
+
+The vector's first `out` numbers condition the score; those after them are what the
+encoder says of every pitch, as logits.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sf_plugin.unet.config import UNetConfig
+from sf_plugin.unet.pitch_rows import HEARD, LOOKS, PitchRows
+from sf_plugin.unet.staff_reader import PITCHES
 
 State = list[Tensor]
 """What an encoder remembers between calls; start with None."""
@@ -42,10 +48,10 @@ class CausalConv(nn.Module):
 
 
 class CausalEncoder(nn.Module):
-    """Two convolutions over time and pitch, four dilated ones over time, an LSTM.
+    """Two convolutions over time and pitch, four dilated ones over time, an LSTM; pitch rows.
 
     About 1.6 s of hearing before the LSTM.  `forward` takes (batch, frames,
-    bins) and the state, and gives (batch, frames, audio_memory) and the new
+    bins) and the state, and gives (batch, frames, out + 5 * 88) and the new
     state; cutting the frames into calls changes nothing.
     """
 
@@ -66,20 +72,26 @@ class CausalEncoder(nn.Module):
         )
         self.memory = nn.LSTM(width, config.audio_memory, batch_first=True)
         self.out = config.audio_memory + width
+        self.width = self.out + len(HEARD) * PITCHES
+        self.rows = PitchRows(config.spectrogram, config.pitch_rows, self.out)
+        self.hint = nn.Linear(2 * PITCHES, width)
 
     def forward(self, frames: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        past = iter(state) if state is not None else None
-        kept: State = []
+        past = iter(state[LOOKS:]) if state is not None else None
 
         def take() -> Tensor | None:
             return next(past) if past is not None else None
 
-        x = ((frames - self.mean) / self.deviation).unsqueeze(1)
+        x = (frames - self.mean) / self.deviation
+        looked = state[:LOOKS] if state is not None else None
+        rows, kept = self.rows.look(x, looked)
+        hint = self.hint(torch.sigmoid(self.rows.tell(rows)).flatten(2))
+        x = x.unsqueeze(1)
         for layer in self.spectral:
             x, rest = layer(x, take())
             kept.append(rest)
             x = F.elu(x)
-        x = self.project(x.permute(0, 2, 1, 3).flatten(2))
+        x = self.project(x.permute(0, 2, 1, 3).flatten(2)) + hint
         for norm, layer in zip(self.norms, self.temporal, strict=True):
             y, rest = layer(F.elu(norm(x)).transpose(1, 2), take())
             kept.append(rest)
@@ -87,8 +99,9 @@ class CausalEncoder(nn.Module):
         hidden, cell = take(), take()
         start = (hidden, cell) if hidden is not None else None
         y, (hidden, cell) = self.memory(x, start)
-        kept += [hidden, cell]
-        return torch.cat([x, y], 2), kept
+        told = torch.cat([x, y], 2)
+        facts, memory = self.rows.remember(rows, told, take())
+        return torch.cat([told, facts.flatten(2)], 2), [*kept, hidden, cell, memory]
 
 
 class WindowEncoder(nn.Module):
@@ -119,7 +132,7 @@ class WindowEncoder(nn.Module):
             nn.Linear(size, config.audio_channels), nn.LayerNorm(config.audio_channels), nn.ELU()
         )
         self.memory = nn.LSTM(config.audio_channels, config.audio_memory, batch_first=True)
-        self.out = config.audio_memory
+        self.out = self.width = config.audio_memory
 
     def forward(self, frames: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         batch, count, bins = frames.shape
@@ -150,7 +163,7 @@ class Stream:
         self._state: State | None = None
 
     def hear(self, frame: Tensor) -> Tensor:
-        """(bins,) to (out,)."""
+        """(bins,) to what the encoder gives of it."""
         z, self._state = self.encoder(frame[None, None], self._state)
         return z[0, 0]
 
@@ -198,17 +211,21 @@ class CausalStream(Stream):
         self._count = 0
         self._hidden = torch.zeros(encoder.memory.hidden_size)
         self._cell = torch.zeros(encoder.memory.hidden_size)
+        self._looked: State | None = None
+        self._remembered: Tensor | None = None
 
     def hear(self, frame: Tensor) -> Tensor:
         encoder = self.encoder
         assert isinstance(encoder, CausalEncoder)
         x = ((frame - encoder.mean) / encoder.deviation)[None]
+        pitches, self._looked = encoder.rows.look(x[None], self._looked)
+        hint = encoder.hint(torch.sigmoid(encoder.rows.tell(pitches)).flatten())
         for seen, (weight, bias, hop) in zip(self._seen, self._spectral, strict=True):
             seen[:, :2] = seen[:, 1:].clone()
             seen[:, 2, 2:-2] = x
             windows = seen.unfold(2, 5, hop).permute(2, 0, 1, 3).flatten(1)
             x = F.elu(torch.addmm(bias, windows, weight)).T
-        x = encoder.project(x.flatten())
+        x = encoder.project(x.flatten()) + hint
         for rows, (norm, weight, bias) in zip(self._rows, self._temporal, strict=True):
             reach = len(rows)
             now = self._count % reach
@@ -220,7 +237,9 @@ class CausalStream(Stream):
         take, forget, new, tell = told.chunk(4)
         self._cell = torch.sigmoid(forget) * self._cell + torch.sigmoid(take) * torch.tanh(new)
         self._hidden = torch.sigmoid(tell) * torch.tanh(self._cell)
-        return torch.cat([x, self._hidden])
+        told = torch.cat([x, self._hidden])
+        facts, self._remembered = encoder.rows.remember(pitches, told[None, None], self._remembered)
+        return torch.cat([told, facts.flatten()])
 
 
 def audio_stream(encoder: CausalEncoder | WindowEncoder) -> Stream:

@@ -33,6 +33,7 @@ class UNetConfig:
         context: frames heard by the window encoder.
         audio_channels: width of the audio encoder.
         audio_memory: units of its recurrent layer.
+        pitch_rows: channels of the rows that the causal encoder has for every pitch.
         spectrogram: the frames it hears.
     """
 
@@ -49,6 +50,7 @@ class UNetConfig:
     context: int = 40
     audio_channels: int = 192
     audio_memory: int = 192
+    pitch_rows: int = 32
     spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
 
     def __post_init__(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +13,24 @@ from numpy.typing import NDArray
 
 from sf_plugin.audio.spectrogram import Spectrogram
 from sf_plugin.errors import ScoreError
-from sf_plugin.followers import Follower, Progress, no_progress
+from sf_plugin.followers import Follower, Progress, Reading, no_progress
 from sf_plugin.positions import Estimate
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.model import Score
+from sf_plugin.score.structure import find_roads
+from sf_plugin.score.symbols import named
+from sf_plugin.tracking.attention import Attention
 from sf_plugin.tracking.document import DocumentOnsets
 from sf_plugin.tracking.smoothing import Hearing, Smoother
 from sf_plugin.tracking.tracker import Tracker, TrackerConfig
 from sf_plugin.unet.audio_encoder import audio_stream
 from sf_plugin.unet.hearing import WholeLogits
 from sf_plugin.unet.network import Onsets
-from sf_plugin.unet.pages import EncodedPage, PageEncoder, document_layout
+from sf_plugin.unet.pages import EncodedPage, document_layout
+from sf_plugin.unet.reading import LaterPages, PageReader, Pages
 from sf_plugin.unet.weights import SHIPPED, load_weights
+
+log = logging.getLogger("sf_plugin")
 
 PATH = TrackerConfig()
 
@@ -34,6 +42,12 @@ BESIDE = 0.01
 
 SOUNDS = 0.5
 """Probability from which the network hears a note."""
+
+AHEAD = 2
+"""Pages beyond those asked for that are read before following begins."""
+
+MANY = 60
+"""Pages from which on a user is told that reading them takes its time."""
 
 
 class UNetFollower(Follower):
@@ -62,34 +76,79 @@ class UNetFollower(Follower):
         self._forget = 0.5 ** (1 / (5 * self.spectrogram.config.fps))
         self.tracker: Tracker | None = None
         self.pages: list[EncodedPage | None] = []
+        self._start: tuple[int, float, float] | None = None
         self.reset()
 
     def prepare(self, score: Score, progress: Progress = no_progress) -> Layout:
-        encoder = PageEncoder(self.net)
-        self.pages = []
-        measures = 0
-        known_pages = score.layout.pages if score.layout is not None else None
-        if known_pages is not None and len(known_pages) != len(score.pages):
-            raise ScoreError(
-                f"{score.name}: the layout has {len(known_pages)} pages, the score "
-                f"{len(score.pages)}: is it another score's layout?"
+        with self.read(score, progress, len(score.pages)) as reading:
+            return reading.layout
+
+    def read(self, score: Score, progress: Progress = no_progress, through: int = 1) -> Reading:
+        reader, indices = PageReader(self.net, score), list(score.followed)
+        if score.written or score.order:
+            through = len(score.pages)
+        first = [index for index in indices if index < through + AHEAD]
+        if len(first) >= MANY:
+            log.warning(
+                "%s: %d pages are read before following begins, which takes a while: "
+                "--pages FIRST-LAST chooses those to follow",
+                score.name,
+                len(first),
             )
-        for number, image in enumerate(score.pages):
-            progress("reading pages", number, len(score.pages))
-            known = known_pages[number] if known_pages is not None else None
-            page = encoder(image, number + 1, measures + 1, known)
-            if page is not None:
-                measures += sum(len(system.measures) for system in page.layout.systems)
-            self.pages.append(page)
-        progress("reading pages", len(score.pages), len(score.pages))
+        self._score, self._start, self.tracker = score, None, None
+        self.pages = [None] * len(score.pages)
+        for done, index in enumerate(indices):
+            if done >= len(first) and any(self.pages):
+                break
+            progress("reading pages", done, max(len(first), done + 1))
+            self.pages[index] = reader.read(index)
+        else:
+            done = len(indices)
+        progress("reading pages", done, done)
+        layout = self._take_in([])
+        rest = indices[done:]
+        return LaterPages(layout, reader, rest, self._take_in) if rest else Reading(layout)
+
+    def _take_in(self, pages: Pages) -> Layout:
+        """Listen for what is on these pages too."""
+        for index, page in pages:
+            self.pages[index] = page
         read = [page for page in self.pages if page is not None]
         if not read:
-            raise ScoreError(f"{score.name}: no staves found on any page; is it printed music?")
-        self.onsets = Onsets.join([page.onsets for page in read])
-        self.document = DocumentOnsets.of_pages(read)
-        self.tracker = Tracker(self.document, self.spectrogram.config.fps, self.tracker_config)
-        self.reset()
-        return document_layout(self.pages)
+            raise ScoreError(
+                f"{self._score.name}: no staves found on any page; is it printed music?"
+            )
+        if self._score.written:
+            read = self._name(self._score, read)
+        self._onsets = Onsets.join([page.onsets for page in read])
+        self._document = DocumentOnsets.of_pages(read)
+        layout = document_layout(self.pages)
+        self.roads = find_roads(layout, self._score.order)
+        numbers = [page.layout.page for page in read]
+        if self.tracker is None:
+            self.onsets = self._onsets
+            self._here = slice(0, len(self._document))
+            fps = self.spectrogram.config.fps
+            self.tracker = Tracker(self._document, fps, self.tracker_config, self.roads)
+            self.attention = Attention(numbers)
+            self.reset()
+        else:
+            self.attention.extend(numbers)
+            self._attend()
+        known = None if self._score.written else self._score.layout
+        return known or layout
+
+    def _name(self, score: Score, read: list[EncodedPage]) -> list[EncodedPage]:
+        """The pages with the names of the symbolic score beside them."""
+        places = _places(DocumentOnsets.of_pages(read))
+        layout = named(document_layout(self.pages), score, places)
+        read = [replace(page, layout=layout.pages[page.layout.page - 1]) for page in read]
+        for page in read:
+            self.pages[page.layout.page - 1] = page
+        return read
+
+    def places(self) -> list[tuple[int, float, float]]:
+        return [] if self.tracker is None else _places(self._document)
 
     def reset(self) -> None:
         self.spectrogram.reset()
@@ -97,7 +156,33 @@ class UNetFollower(Follower):
         self._frame = 0
         self._loudest = 0.0
         if self.tracker is not None:
+            self.attention.reset()
+            if self._start is not None:
+                self.attention.look_around(self._start[0])
+            self._attend()
             self.tracker.reset()
+            if self._start is not None:
+                self.tracker.expect(*self._start)
+
+    def _attend(self) -> None:
+        """Listen for the pages that the attention is on."""
+        assert self.tracker is not None
+        first, last = self.attention.pages
+        here = slice(*np.searchsorted(self._document.page, [first, last + 1]).tolist())
+        if here != self._here:
+            self._here = here
+            self.onsets = self._onsets.part(here)
+            self.tracker.attend(self._document.part(here), self.roads)
+
+    @property
+    def document(self) -> DocumentOnsets:
+        """The onsets that are now listened for."""
+        assert self.tracker is not None
+        return self.tracker.document
+
+    def expect(self, page: int, x: float, y: float) -> None:
+        self._start = page, x, y
+        self.reset()
 
     def feed(self, samples: NDArray[np.float32]) -> list[Estimate]:
         if self.tracker is None:
@@ -108,6 +193,8 @@ class UNetFollower(Follower):
             quiet = self._is_quiet(float(peak), sounding)
             time = self.spectrogram.time(self._frame)
             estimates.append(self.tracker.step(logits, time, quiet=quiet, struck=struck))
+            if self.attention.hear(estimates[-1], quiet=quiet):
+                self._attend()
             self._frame += 1
         return estimates
 
@@ -120,7 +207,8 @@ class UNetFollower(Follower):
     ) -> list[Estimate]:
         hearing = self.hear_whole(blocks)
         fps = self.spectrogram.config.fps
-        return Smoother(self.document, fps, self.tracker_config).smooth(hearing, progress)
+        smoother = Smoother(self.document, fps, self.tracker_config, self.roads)
+        return smoother.smooth(hearing, progress)
 
     @torch.inference_mode()
     def hear_whole(self, blocks: Iterable[NDArray[np.float32]]) -> Hearing:
@@ -128,7 +216,9 @@ class UNetFollower(Follower):
         if self.tracker is None:
             raise ScoreError("no score on the stand: call prepare() first")
         self.reset()
-        said, state = [torch.zeros(0, self.net.audio.out)], None
+        self.attention.reset()
+        self._attend()
+        said, state = [torch.zeros(0, self.net.audio.width)], None
         quiet: list[bool] = []
         struck: list[float] = []
         for block in blocks:
@@ -153,10 +243,16 @@ class UNetFollower(Follower):
         z = self.ear.hear(torch.from_numpy(frame))
         logits, heard = self.net.place_logits(self.onsets, z[None])
         sounding, struck = heard[0, :2].amax(1).tolist()
+        if struck > SOUNDS and not self.attention.everywhere:
+            everywhere = self.net.place_logits(self._onsets, z[None])[0].logsumexp(1)
+            here = logits.logsumexp(1) - everywhere
+            self.attention.glance(1 - float(here.exp()))
         return logits[0].numpy(), sounding, struck
 
     def goto(self, page: int, x: float, y: float) -> None:
         if self.tracker is not None:
+            self.attention.look_around(page)
+            self._attend()
             self.tracker.goto(page, x, y)
 
     def mask(self, page: int) -> NDArray[np.float32] | None:
@@ -170,6 +266,8 @@ class UNetFollower(Follower):
         mask = np.zeros((rows, columns), np.float32)
         belief = self.tracker.belief()
         belief = belief[self.document.page == page] / max(float(belief.max()), 1e-12)
+        if not len(belief):
+            return mask
         for number, (s, box) in enumerate(
             zip(encoded.systems, encoded.layout.systems, strict=True)
         ):
@@ -179,3 +277,7 @@ class UNetFollower(Follower):
             height = slice(int(box.top * rows), int(np.ceil(box.bottom * rows)))
             mask[height, edges[0] : s.right] = painted
         return mask
+
+
+def _places(onsets: DocumentOnsets) -> list[tuple[int, float, float]]:
+    return list(zip(onsets.page.tolist(), onsets.x.tolist(), onsets.y.tolist(), strict=True))

@@ -21,15 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sf_plugin.unet.audio_encoder import audio_encoder
+from sf_plugin.unet.bar_reader import BarReader
 from sf_plugin.unet.config import BLOCKS, UNetConfig
 from sf_plugin.unet.norms import in_float
+from sf_plugin.unet.pitch_rows import HEARD
 from sf_plugin.unet.staff_reader import PITCHES, StaffReader
 
 MAP_NAMES = ("systems", "staves", "bars")
-HEARD = ("sounding", "beginning", "last", "second last", "third last")
-"""What is said of every pitch: it sounds now, it begins now, it began at the
-last onset, at the one before, at the one before that."""
-
 RARE = -4.0
 """Logit that training begins with of what is seldom true."""
 
@@ -253,6 +251,10 @@ class Onsets:
             )
         )
 
+    def part(self, onsets: slice) -> Onsets:
+        """Some of them in a row."""
+        return Onsets(self.key[onsets], self.narrow[onsets], self.prior[onsets])
+
 
 def unit(x: Tensor) -> Tensor:
     """Rows of non-negative numbers to about unit length; rows of almost nothing stay small."""
@@ -321,6 +323,7 @@ class ScoreUNet(nn.Module):
             self.strip = Strip(self.page.out, config.cells)
             self.strip_pitches = nn.Linear(config.cells, PITCHES + 1)
             self.staff = StaffReader()
+            self.bars = BarReader()
             self.onsets = OnsetReader(config.cells)
             self.block_i = StripBlock(config.cells, self.audio.out)
             assert self.pitch_maps.bias is not None
@@ -352,13 +355,19 @@ class ScoreUNet(nn.Module):
         Also the (frames, 5, 88) probabilities of `HEARD`.
         """
         heard = self.hear(z)
-        return self.block_i(onsets, z, heard), heard
+        return self.block_i(onsets, z[:, : self.audio.out], heard), heard
+
+    def heard_logits(self, z: Tensor) -> Tensor:
+        """(..., audio) to (..., 5 * 88) logits of `HEARD`: of the whole ear, and of its rows."""
+        told, facts = z[..., : self.audio.out], z[..., self.audio.out :]
+        logits: Tensor = self.heard_pitches(told)
+        return logits + facts if facts.shape[-1] else logits
 
     def hear(self, z: Tensor) -> Tensor:
         """(frames, audio) to the (frames, 5, 88) probabilities of `HEARD`."""
-        return torch.sigmoid(self.heard_pitches(z)).unflatten(1, (len(HEARD), PITCHES))
+        return torch.sigmoid(self.heard_logits(z)).unflatten(1, (len(HEARD), PITCHES))
 
     def page_logits(self, cache: dict[str, Tensor], z: Tensor) -> Tensor:
         """Published readout: (frames, audio) to (frames, height, width) mask logits."""
-        logits: Tensor = self.mask(self.page.decode(cache, z)).squeeze(1)
+        logits: Tensor = self.mask(self.page.decode(cache, z[:, : self.audio.out])).squeeze(1)
         return logits

@@ -118,7 +118,8 @@ class PageEncoder:
             pitch_maps, maps = self.net.pitch_maps(features), self.net.maps(features)
         rows, columns = features.shape[2:]
         if known is None:
-            layout = detect_page(torch.sigmoid(maps[0].float()).numpy(), page, first_measure)
+            likely_maps = probabilities(maps, pitch_maps)
+            layout = detect_page(ink[0, 0].numpy(), likely_maps, page, first_measure)
         else:
             layout = known
         if not layout.systems:
@@ -132,6 +133,8 @@ class PageEncoder:
         np.minimum.at(first, system.numpy(), at.numpy())
         likely = torch.sigmoid(maps[0, 1].float()).numpy()
         staves = find_staves(ink[0, 0].numpy(), likely, layout, first)
+        if known is None:
+            layout = self.net.bars.read(ink, staves, layout, first)
         pitches = self._read(ink, staves, system, at)
         onsets, length = self.net.read_onsets(strip, cells, pitches)
         return EncodedPage(
@@ -151,6 +154,22 @@ class PageEncoder:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             reading = self.net.staff(cut_out(ink, staves.lines), staves.start)
         return self.net.staff.pitches(reading, staves, system, column)
+
+
+def probabilities(maps: Tensor, pitch_maps: Tensor) -> NDArray[np.float32]:
+    """(4, rows, columns) of systems, staves, bar lines and note heads, from a page's logits."""
+    logits = torch.cat([maps[0], pitch_maps[0].amax(0, keepdim=True)])
+    likely: NDArray[np.float32] = torch.sigmoid(logits.float()).numpy()
+    return likely
+
+
+@torch.inference_mode()
+def page_maps(net: ScoreUNet, image: PageImage, bf16: bool) -> NDArray[np.float32]:
+    """What `detect_page` asks of a page."""
+    ink = torch.from_numpy(1 - image.astype(np.float32) / 255)[None, None]
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        features = net.page.encode(ink.contiguous(memory_format=torch.channels_last))["x"]
+        return probabilities(net.maps(features), net.pitch_maps(features))
 
 
 def find_staves(

@@ -56,11 +56,13 @@ class PixelFollower(Follower):
     @torch.inference_mode()
     def prepare(self, score: Score, progress: Progress = no_progress) -> Layout:
         self._pages = []
-        for number, image in enumerate(score.pages):
-            progress("reading pages", number, len(score.pages))
+        self._numbers = [index + 1 for index in score.followed]
+        for done, number in enumerate(self._numbers):
+            progress("reading pages", done, len(self._numbers))
+            image = score.pages[number - 1]
             ink = torch.from_numpy(1 - image.astype(np.float32) / 255)[None, None]
             self._pages.append(self.net.page.encode(shrunk(ink, self.net.config.page_width)))
-        progress("reading pages", len(score.pages), len(score.pages))
+        progress("reading pages", len(self._numbers), len(self._numbers))
         self.reset()
         found = Layout(tuple(PageLayout(page + 1) for page in range(len(score.pages))))
         return score.layout or found
@@ -98,7 +100,7 @@ class PixelFollower(Follower):
         self._begun |= confidence > MASKED
         return Estimate(
             time,
-            page=page + 1,
+            page=self._numbers[page],
             x=round((float(column) + 0.5) / mask.shape[1], 4),
             y=round((float(row) + 0.5) / mask.shape[0], 4),
             confidence=round(confidence, 4),
@@ -107,4 +109,5 @@ class PixelFollower(Follower):
 
     def mask(self, page: int) -> NDArray[np.float32] | None:
         """What was last heard of the page."""
-        return self._masks[page - 1] if 1 <= page <= len(self._masks) else None
+        shown = self._masks and page in self._numbers
+        return self._masks[self._numbers.index(page)] if shown else None

@@ -13,7 +13,7 @@ from sf_plugin.errors import WeightsError
 from sf_plugin.unet.config import UNetConfig
 from sf_plugin.unet.network import ScoreUNet
 
-VERSION = 2
+VERSION = 3
 SHIPPED = Path(__file__).with_name("default.safetensors")
 
 
