@@ -23,8 +23,9 @@ Floats = NDArray[np.float32]
 JOINED = 0.97  # how much ink and map between two staves make them one system
 PLAIN = 0.85  # twice a staff's contrast, as a share of the page's, and its mean probability
 SURE = 1.58  # the same of the surest staff of a system
-SHEARS = np.arange(-0.08, 0.081, 0.01)  # columns a row that bar lines may lean
-BAR = 0.45  # how much a column must look like a bar line
+LEANS = 0.04, 0.02, 0.01  # columns a row by which bar lines may lean more or less
+BAR = 0.48  # how much a column must look like a bar line, as a share of the page's clearest
+CLEAREST = 0.6, 1.0  # least and most that they are taken to look like one
 INK = 0.27  # what the ink counts beside the map's probability
 DARK = 0.1, 0.6  # the ink of a line is darker than the first, and need not be than the second
 BETWEEN = np.array([n + f for n in range(-2, 2) for f in (0.3, 0.5, 0.7)], np.float32)
@@ -77,10 +78,12 @@ def detect_page(ink: Floats, maps: Floats, page: int, first_measure: int) -> Pag
     here = _Page(ink, thick(ink), maps, maps[2] @ across.T * clean)
     groups = group(here, find_staves(ink, maps[1]))
     shear = lean(here, groups)
+    likely = [bar_lines(here, staves, shear) for staves in groups]
+    least = threshold(likely, groups)
     number = first_measure
     found: list[System] = []
-    for staves in groups:
-        edges = find_measures(here, staves, shear)
+    for staves, profile in zip(groups, likely, strict=True):
+        edges = find_measures(here, staves, shear, profile, least)
         inside = slice(round(edges[0]), round(edges[-1]))
         top = float(staves[0].top[inside].mean() + 0.5) / height
         bottom = float(staves[-1].bottom[inside].mean() + 0.5) / height
@@ -125,14 +128,20 @@ def group(page: _Page, staves: Sequence[Staff]) -> list[list[Staff]]:
 def plain(page: _Page, staves: Sequence[Staff]) -> list[tuple[Staff, float]]:
     """Staves with how surely they are; without what is none at all.
 
-    What shines through from the other side is paler than the page's own.
+    What shines through from the other side is paler than the page's own; a title is
+    smaller than its staves.
     """
     if not staves:
         return []
     contrast = [float(staff.contrast(page.ink).mean()) for staff in staves]
     usual = max(float(np.quantile(contrast, 0.7)), 0.01)
+    size = float(np.median([staff.space for staff in staves]))
     sure = [2 * c / usual + _on_staff(page, s) for c, s in zip(contrast, staves, strict=True)]
-    return [each for each in zip(staves, sure, strict=True) if each[1] > PLAIN]
+    return [
+        (staff, own * min(1.0, staff.space / size))
+        for staff, own in zip(staves, sure, strict=True)
+        if own > PLAIN
+    ]
 
 
 def _on_staff(page: _Page, staff: Staff) -> float:
@@ -165,7 +174,7 @@ def _line_at_left(ink: Floats, upper: Staff, lower: Staff) -> float:
         return 0.0
     dark = (upper.darkness(ink) + lower.darkness(ink)) / 2
     away = np.arange(-2 * space, 2 * space + 1)[:, None, None]
-    lean = np.arange(-2, 3)[:, None] * np.linspace(0, 1, count)
+    lean = np.array([[-2], [0], [2]]) * np.linspace(0, 1, count)
     start = min(upper.left, lower.left)
     columns = np.linspace([upper.left, start], [lower.left, start], count).T[:, None, None]
     columns = columns + away + lean
@@ -194,7 +203,10 @@ def lean(page: _Page, groups: Sequence[Sequence[Staff]]) -> float:
     def sharpness(shear: float) -> float:
         return sum(float((through(page, staves, shear) ** 2).sum()) for staves in groups)
 
-    return float(max(SHEARS, key=sharpness))
+    best = 0.0
+    for step in LEANS:
+        best = max((best, best - step, best + step), key=sharpness)
+    return best
 
 
 def through(page: _Page, staves: Sequence[Staff], shear: float) -> Floats:
@@ -204,11 +216,27 @@ def through(page: _Page, staves: Sequence[Staff], shear: float) -> Floats:
     return np.asarray(upright(page.bars, rows, staves, shear, scale).mean(0), np.float32)
 
 
-def find_measures(page: _Page, staves: Sequence[Staff], shear: float) -> list[float]:
+def threshold(profiles: Sequence[Floats], groups: Sequence[Sequence[Staff]]) -> float:
+    """How much a column of a page must look like a bar line: less where all are faint."""
+    tops = [
+        profile[round(x)]
+        for profile, staves in zip(profiles, groups, strict=True)
+        for x in peaks(profile, BAR * CLEAREST[0], APART * staves[0].space)
+    ]
+    return BAR * float(np.clip(np.quantile(tops or [1.0], 0.9), *CLEAREST))
+
+
+def find_measures(
+    page: _Page, staves: Sequence[Staff], shear: float, likely: Floats, least: float
+) -> list[float]:
     """The edges of a system's measures in pixels.
 
     A bar line at the system's start opens no measure of its own, nor does one before
     the first note; what stands after the last one is a measure if it is wide enough.
+
+    Args:
+        likely: as `bar_lines` has it.
+        least: as `threshold` has it.
     """
     rows = np.array([s.between(s.middle) for s in staves])
     lean = shear * (rows - (rows[0] + rows[-1]) / 2)
@@ -216,9 +244,9 @@ def find_measures(page: _Page, staves: Sequence[Staff], shear: float) -> list[fl
     right = float((np.array([s.right for s in staves]) - lean).max())
     left, right = max(left, 0.0), min(right, page.ink.shape[1] - 1.0)
     space = float(np.mean([s.space for s in staves]))
-    likely, width = bar_lines(page, staves, shear), page.ink.shape[1]
+    width = page.ink.shape[1]
     first, last = max(0, round(left - space)), round(right + space)
-    lines = [x + first for x in peaks(likely[first:last], BAR, APART * space)]
+    lines = [x + first for x in peaks(likely[first:last], least, APART * space)]
     lines = [x for x in lines if x - left > START * space]
     if lines and lines[0] - left < OPENING * space:
         here = slice(round(left), round(lines[0] - space))

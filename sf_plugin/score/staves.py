@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 BLOCK = 16  # pixels in which the paper is even
 STEP = 8  # of the rows by which streaks are told
-PIECES = 5  # in one of which a streak may be broken
+PIECES = 8  # in one of which a streak may be broken
 STRIP = 4  # columns of the map that are looked at together
 THIN = 3  # rows of the map: less is no staff
 BLUR = 12  # columns whose mean is taken
@@ -23,11 +23,13 @@ LIKELY = 0.4
 THICK = 3  # pixels from top to bottom that a staff line has not
 SHORT = 0.15  # of the page's width: less is no staff
 SIMILAR = 0.3  # staves on a page differ by less, or are of another size
+CLEARLY = 0.75  # a staff must look less like one of another size than this
 WINDOW = 48  # pixels along a staff, in which it is taken to be straight
 REACH = 4.0  # staff spaces that are looked at above and below the middle line
-OFFSETS = np.linspace(-0.6, 0.6, 21)  # staff spaces beside the map's middle
+OFFSETS = np.linspace(-0.6, 0.6, 13)  # staff spaces beside the map's middle
 FAR = np.linspace(-1.2, 1.2, 49)  # the same for all windows of a staff together
-LEAP = 0.15  # staff spaces by which one window seldom differs from the next
+STAY = 0.1  # staff spaces by which one window may differ from the next
+LEAP = 0.15  # staff spaces by which it seldom differs more than that
 TRUST = 0.3  # what the map's middle counts
 SPACES = np.linspace(0.75, 1.25, 21)  # times the map's staff space
 GUESS = 0.6  # share by which the map's staff space is seldom wrong
@@ -130,11 +132,6 @@ class Staff:
         rows = self.middle[x] + self.space * LINES[:, None]
         return float(np.median(ink[np.clip(np.round(rows), 0, len(ink) - 1).astype(int), x]))
 
-    def holds(self, other: Staff) -> bool:
-        """Whether another lies where this one would go on."""
-        x = (other.left + other.right) // 2
-        return bool(abs(self.middle[x] - other.middle[x]) < 3 * self.space)
-
 
 @dataclass
 class _Trace:
@@ -201,13 +198,14 @@ def find_staves(ink: Floats, likely: Floats) -> list[Staff]:
     scale = ink.shape[0] / likely.shape[0], ink.shape[1] / columns
     traces.sort(key=lambda trace: -len(trace.strips))
     traces = _whole(traces, _rough(traces, ink, scale), scale)
-    heights = np.array([trace.height for trace in traces])
-    usual = float(np.median(heights))
-    similar = np.abs(heights / usual - 1) < SIMILAR
-    spaces = np.where(similar, usual, heights) * scale[0] / 4
     ends = [_ends(trace, ink.shape[1], scale[1]) for trace in traces]
     rough = _rough(traces, ink, scale)
-    found = _fitted(thin(ink), rough, spaces, similar, ends)
+    spaces = np.array([trace.height for trace in traces]) * scale[0] / 4
+    usual = float(np.median(spaces))
+    for i, own in enumerate(spaces):
+        alike = abs(own / usual - 1) < SIMILAR
+        spaces[i] = usual if alike else _likelier(ink, rough[i], usual, own, ends[i])
+    found = _fitted(ink, rough, spaces, spaces == usual, ends)
     found = [_ended(ink, staff) for staff in found]
     found = [staff for staff in found if staff.right - staff.left > SHORT * ink.shape[1]]
     return sorted(found, key=lambda staff: staff.between(staff.middle))
@@ -222,7 +220,7 @@ def _rough(traces: list[_Trace], ink: Floats, scale: tuple[float, float]) -> Flo
         np.ones(sum(len(trace.strips) for trace in traces)),
     )
     space = float(np.median([trace.height for trace in traces])) * scale[0] / 4
-    return _courses(points, len(traces), ink.shape, space)
+    return _courses(points, len(traces), ink.shape, NEAR * space)
 
 
 def _ends(trace: _Trace, width: int, scale: float) -> tuple[int, int]:
@@ -298,18 +296,7 @@ def _fitted(
         similar: (staves,) which are of the page's usual size.
     """
     cut = [_cut(ink, *each) for each in zip(rough, spaces, ends, strict=True)]
-    fits = [
-        _scores(p, s * OFFSETS, s * SPACES).max(1).mean(0)
-        for (_, p, _), s in zip(cut, spaces, strict=True)
-    ]
-    total = np.sum([fit for fit, own in zip(fits, similar, strict=True) if own], 0)
-    usual = SPACES[int(np.argmax(total / total.max() - ((SPACES - 1) / GUESS) ** 2))]
-    best = max(float(np.quantile([fit.max() for fit in fits], 0.75)), 0.01)
-    unusual = ((SPACES / usual - 1) / STRETCH) ** 2
-    own = [
-        float(s * SPACES[int(np.argmax(fit / best - unusual))])
-        for fit, s in zip(fits, spaces, strict=True)
-    ]
+    own, best = _spaces([profiles for _, profiles, _ in cut], spaces, similar)
     staff, x, y, sure = [], [], [], []
     for i, (centres, profiles, shift) in enumerate(cut):
         score = _scores(profiles, own[i] * FAR, np.array([own[i]]))[:, :, 0] / best
@@ -320,16 +307,33 @@ def _fitted(
         sure.append(score[np.arange(len(way)), way])
     weight = np.clip(np.concatenate(sure), 0.1, 1) ** 2
     points = _Points(np.concatenate(staff), np.concatenate(x), np.concatenate(y), weight)
-    courses = _courses(points, len(cut), ink.shape, float(np.median(own)))
+    courses = _courses(points, len(cut), ink.shape, NEAR * float(np.median(own)))
     return [
         Staff(middle, space, first, last)
         for middle, space, (first, last) in zip(courses, own, ends, strict=True)
     ]
 
 
+def _spaces(
+    profiles: list[Floats], spaces: NDArray[np.float64], similar: NDArray[np.bool_]
+) -> tuple[list[float], float]:
+    """Pixels between two lines of each staff, and the score of a clear one."""
+    fits = [
+        _scores(each, s * OFFSETS, s * SPACES).max(1).mean(0)
+        for each, s in zip(profiles, spaces, strict=True)
+    ]
+    total = np.sum([fit for fit, own in zip(fits, similar, strict=True) if own], 0)
+    surprise = ((SPACES - 1) / GUESS) ** 2
+    usual = SPACES[int(np.argmax(total / max(float(total.max()), 1e-6) - surprise))]
+    best = max(float(np.quantile([fit.max() for fit in fits], 0.75)), 0.01)
+    unusual = ((SPACES / usual - 1) / STRETCH) ** 2
+    own = [int(np.argmax(fit / best - unusual)) for fit in fits]
+    return [float(s * SPACES[i]) for s, i in zip(spaces, own, strict=True)], best
+
+
 def _way(score: Floats) -> NDArray[np.intp]:
     """(windows,) shifts with the highest scores whose neighbours are alike."""
-    leap = ((FAR[:, None] - FAR) / LEAP) ** 2
+    leap = np.maximum(np.abs(FAR[:, None] - FAR) - STAY, 0) ** 2 / LEAP**2
     total = score - (FAR / FAR[-1]) ** 2 * TRUST
     before = []
     for i in range(1, len(total)):
@@ -342,11 +346,24 @@ def _way(score: Floats) -> NDArray[np.intp]:
     return np.array(way[::-1])
 
 
-def _courses(points: _Points, count: int, shape: tuple[int, ...], space: float) -> Floats:
-    """(count, width) rows through most of the points of each staff.
+def _likelier(
+    ink: Floats, course: Floats, usual: float, own: float, ends: tuple[int, int]
+) -> float:
+    """Which staff space the ink shows: the map may have seen half a staff only."""
+
+    def seen(space: float) -> float:
+        profiles = _cut(ink, course, space, ends)[1]
+        return float(_scores(profiles, space * FAR, space * SPACES).max(1).mean(0).max())
+
+    return usual if CLEARLY * seen(usual) > seen(own) else own
+
+
+def _courses(points: _Points, count: int, shape: tuple[int, ...], near: float) -> Floats:
+    """(count, width) rows through most of the points of each staff, straight on beyond them.
 
     What bends one staff bends its neighbours: a curve for all, which changes from
     the top of the page to the bottom, and as little as may be for each alone.
+    Points more than `near` pixels away count less.
     """
     seen = np.bincount(points.staff, minlength=count)
     mean = np.bincount(points.staff, points.y, count) / seen
@@ -363,14 +380,18 @@ def _courses(points: _Points, count: int, shape: tuple[int, ...], space: float) 
     for _ in range(5):
         weighted = terms * weight[:, None]
         found = np.linalg.solve(weighted.T @ terms + ridge, weighted.T @ (points.y - mean[staff]))
-        away = (terms @ found - (points.y - mean[staff])) / (NEAR * space)
+        away = (terms @ found - (points.y - mean[staff])) / near
         weight = points.sure / (1 + away**2)
     curves = np.zeros((count, 5))
     curves[:, 1:] = found[:4]
     curves[:, 1:4] += down[:, None] * found[4:7]
     curves[:, :4] += found[7:].reshape(count, 4)
-    at = np.clip(2 * (np.arange(shape[1]) + 0.5) / shape[1] - 1, x.min(), x.max())
-    return np.asarray(mean[:, None] + curves @ at ** np.arange(5)[:, None], np.float32)
+    at = 2 * (np.arange(shape[1]) + 0.5) / shape[1] - 1
+    inside = np.clip(at, x.min(), x.max())
+    power = np.arange(5)[:, None]
+    slopes = (curves[:, 1:] * power[1:, 0]) @ inside ** power[:-1]
+    rows = mean[:, None] + curves @ inside**power + slopes * (at - inside)
+    return np.asarray(rows, np.float32)
 
 
 def _ended(ink: Floats, staff: Staff) -> Staff:
@@ -412,8 +433,8 @@ def _cut(
     sizes = np.diff(edges)
     base = np.round(course[first:last]).astype(int)
     rows = np.clip(base + np.arange(-reach, reach + 1)[:, None], 0, len(ink) - 1)
-    band = ink[rows, np.arange(first, last)]
-    profiles = np.add.reduceat(band, edges[:-1] - first, 1) / sizes
+    band = thin(ink[rows, np.arange(first, last)])
+    profiles = np.asarray(np.add.reduceat(band, edges[:-1] - first, 1) / sizes, np.float32)
     rounding = np.add.reduceat(base - course[first:last], edges[:-1] - first) / sizes
     return (edges[:-1] + edges[1:]) / 2, profiles.T, rounding
 

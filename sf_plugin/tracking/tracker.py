@@ -69,18 +69,18 @@ class TrackerConfig:
 
     tempi: tuple[float, ...] = (0, 0.35, 0.5, 0.7, 0.9, 1.15, 1.5, 1.9, 2.5, 3.2, 4.2, 6)
     change: float = 0.4
-    jump: float = 2e-4
+    jump: float = 1e-3
     search: float = 0.02
     pause_jump: float = 0.05
     trust: float = 0.0
-    accent: float = 0.25
+    accent: float = 0.3
     doubt: float = 1e-6
     glance: float = 0.7
     begin: float = 0.5
     reach: float = 2.0
     agreement_seconds: float = 2.0
-    calibration: tuple[float, float, float] = (2.154, 0.344, 0.646)
-    known: tuple[float, float, float] = (-8.182, 1.754, 1.534)
+    calibration: tuple[float, float, float] = (1.508, 0.389, 0.434)
+    known: tuple[float, float, float] = (-8.301, 1.916, 1.587)
     tracking: float = 0.65
     lost: float = 0.3
     lost_after: float = 1.5
