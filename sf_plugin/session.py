@@ -63,7 +63,8 @@ class _Told:
     time: float = 0.0
     """When the music was last known to be there."""
     landing: tuple[float, int] | None = None
-    """Time and measure of a move that does not follow and is not yet confirmed."""
+    """Of a move that does not follow and is not yet confirmed: since when it is sure, and the
+    measure."""
     landed_in: int | None = None
 
 
@@ -127,13 +128,13 @@ class Narrator:
         if told.at - self.settings.back <= at < told.at:
             told.time, told.landing = position.time, None
             return None
-        if position.state != "tracking" or position.confidence < self.settings.confidence:
-            told.landing = None
-            return None
         if told.landing is None or not self._follows(told.landed_in, here):
             told.landing = (position.time, here)
         told.landed_in = here
         since, landed = told.landing
+        if position.state != "tracking" or position.confidence < self.settings.confidence:
+            told.landing = (position.time, landed)
+            return None
         if position.time - since < self.settings.settle:
             return None
         strayed = since - told.since < self.settings.settle and told.before is not None

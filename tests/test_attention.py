@@ -19,13 +19,14 @@ def say(
     state: State = "tracking",
     *,
     start: float = 0.0,
+    confidence: float = 0.9,
 ) -> list[float]:
     """Seconds at which the attention changes while the place is said to be on a page."""
     times = start + np.arange(int(seconds * FPS)) / FPS
     return [
         float(time)
         for time in times
-        if attention.hear(Estimate(float(time), page, 0.5, 0.5, 0.9, state))
+        if attention.hear(Estimate(float(time), page, 0.5, 0.5, confidence, state))
     ]
 
 
@@ -50,16 +51,27 @@ def test_the_attention_goes_with_the_music_and_does_not_flicker() -> None:
     assert len(changes) < 40 / (REACH // 2) + 2
 
 
+@pytest.mark.parametrize("confidence", [0.2, 0.0])
 @pytest.mark.parametrize("state", ["unsure", "lost", "ended"])
-def test_all_pages_are_listened_for_again_when_the_place_is_not_sure(state: State) -> None:
+def test_all_pages_are_listened_for_again_when_the_place_is_not_sure(
+    state: State, confidence: float
+) -> None:
     attention = Attention(PAGES)
     say(attention, 20, STEADY + 1)
     start = STEADY + 1
     assert not say(attention, 20, ASTRAY - 0.1, state, start=start)
     assert not say(attention, 20, 1, start=start + ASTRAY)
     start += ASTRAY + 1
-    assert say(attention, 20, 1, state, start=start) == pytest.approx([start + ASTRAY])
+    changes = say(attention, 20, 1, state, start=start, confidence=confidence)
+    assert changes == pytest.approx([start + ASTRAY])
     assert attention.pages == (1, 40)
+
+
+def test_before_the_first_note_nothing_changes() -> None:
+    attention = Attention(PAGES)
+    attention.look_around(20)
+    assert not say(attention, 20, 10, "waiting", confidence=0.0)
+    assert attention.pages == (20 - REACH, 20 + REACH)
 
 
 def test_all_pages_are_listened_for_after_a_silence() -> None:

@@ -443,6 +443,14 @@ def test_found_again_further_on_is_no_jump_but_elsewhere_is_one() -> None:
     assert (ahead.from_measure, ahead.to_measure) == (3, 9)
 
 
+@pytest.mark.parametrize("passed", [(), ((9, 0.6, "unsure"),)])
+def test_a_jump_leads_to_where_it_landed_though_it_is_sure_later(passed: Any) -> None:
+    there: list[tuple[int, float, State]] = [(2, 0.6, "unsure"), (3, 1, "tracking")]
+    (jump,) = places((6, 1, "tracking"), *passed, *there)
+    assert (jump.from_measure, jump.to_measure) == (6, 2)
+    assert jump.time == pytest.approx(1.9 + 0.6 * len(passed), abs=0.06)
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 10), min_size=1, max_size=8))
 def test_every_jump_is_told_once(measures: list[int]) -> None:

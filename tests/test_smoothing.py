@@ -24,7 +24,7 @@ SYSTEM = 8
 
 PLAIN = TrackerConfig(
     change=0.4, jump=2e-5, pause_jump=0.01, trust=1.0, accent=0.1, doubt=1e-4,
-    calibration=(0.644, 0.329, 0.719),
+    calibration=(0.644, 0.329, 0.719), known=(-1.5, 2.0, 1.0),
 )  # fmt: skip
 """Settings that weigh every frame."""
 

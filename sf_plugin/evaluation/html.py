@@ -166,7 +166,7 @@ def _page(one: Drawn, number: int, wrong: np.ndarray) -> str:
     image = one.case.score.pages[number - 1]
     height, width = image.shape
     out = [f'<svg viewBox="0 0 {width} {height}">']
-    for points, astray in _strokes(track[track["page"] == number]):
+    for points, astray in strokes(track[track["page"] == number]):
         at = " ".join(f"{x * width:.0f},{y * height:.0f}" for x, y in points)
         out.append(f'<polyline class="path{" astray" if astray else ""}" points="{at}"/>')
     said = np.searchsorted(track["time"], truth.time, side="right") - 1
@@ -190,7 +190,7 @@ def _page(one: Drawn, number: int, wrong: np.ndarray) -> str:
     )
 
 
-def _strokes(track: np.ndarray) -> list[tuple[list[tuple[float, float]], bool]]:
+def strokes(track: np.ndarray) -> list[tuple[list[tuple[float, float]], bool]]:
     """The path on a page in strokes that neither leap nor change between sure and astray."""
     if not len(track):
         return []

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sf_plugin.dataset.engraving import Engraving
 from sf_plugin.dataset.paper import PAPERS, spoil_engraving
 from sf_plugin.dataset.shards import ShardSet
 from sf_plugin.dataset.truth_layout import measures_of_engraving
@@ -41,21 +42,23 @@ def readers(net: ScoreUNet) -> dict[str, Reader]:
     return {"unet": ours, "projection": lambda image, number: projection_layout(image, number, 1)}
 
 
+def print_on(paper: str, name: str, piece: Engraving) -> Engraving:
+    """The piece on a paper of `PAPERS` as `scorefollow evaluate` draws it with its seed 0."""
+    if paper == "engraved":
+        return piece
+    seed = (0, zlib.crc32(name.encode()), 2)
+    return spoil_engraving(piece, np.random.default_rng(seed), PAPERS[paper])
+
+
 def read_papers(
     source: Path, use: list[str], papers: list[str], finders: dict[str, Reader]
 ) -> Iterator[tuple[str, str, Matches, Matches]]:
-    """Paper, reader, systems and measures, pooled over the pieces of a data set.
-
-    Papers are drawn as `scorefollow evaluate` draws them with its seed 0.
-    """
+    """Paper, reader, systems and measures, pooled over the pieces of a data set."""
     shards = ShardSet(source)
     for paper in papers:
         found = {name: (Matches(), Matches()) for name in finders}
         for entry in shards.of_use(*use):
-            piece = shards.load(entry.name)
-            if paper != "engraved":
-                seed = (0, zlib.crc32(entry.name.encode()), 2)
-                piece = spoil_engraving(piece, np.random.default_rng(seed), PAPERS[paper])
+            piece = print_on(paper, entry.name, shards.load(entry.name))
             true = measures_of_engraving(piece)
             for name, read in finders.items():
                 pages = tuple(read(image, i) for i, image in enumerate(piece.pages, 1))

@@ -62,7 +62,8 @@ class Attention:
 
     def hear(self, estimate: Estimate, *, quiet: bool = False) -> bool:
         """Whether other pages are listened for from now on."""
-        if len(self._all) <= 2 * REACH + 1 or not estimate.confidence:
+        waiting = estimate.state == "waiting" and not estimate.confidence
+        if len(self._all) <= 2 * REACH + 1 or waiting:
             return False
         before, time = self.pages, estimate.time
         sure = estimate.state == "tracking" and self._elsewhere < ELSEWHERE

@@ -304,11 +304,11 @@ class Tracker:
         belief *= self.evidence(heard, struck)[self.onset_of]
         belief /= belief.sum()
         memory.belief = belief
-        here = self.of_onsets(belief)
-        memory.anchor = int(np.argmax(here * (heard + config.doubt) ** config.glance))
-        near = self.near(memory.anchor)
-        memory.mass = min(max(float(here[near].sum()), 1e-4), 1 - 1e-4)
-        if memory.quiet_since is None:
+        if memory.quiet_since is None:  # in silence no onset is come to
+            here = self.of_onsets(belief)
+            memory.anchor = int(np.argmax(here * (heard + config.doubt) ** config.glance))
+            near = self.near(memory.anchor)
+            memory.mass = min(max(float(here[near].sum()), 1e-4), 1 - 1e-4)
             memory.frames += 1
             fade = max(1 / (self.fps * config.agreement_seconds), 1 / memory.frames)
             memory.agreement += fade * (expected - memory.agreement)

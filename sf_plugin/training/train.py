@@ -107,6 +107,8 @@ def make_learner(args: argparse.Namespace, sampler: Sampler, group: Group) -> Le
         net.audio.deviation.copy_(frames.std(0) + 0.05)
     for part in args.freeze:
         getattr(net, part).requires_grad_(False)
+    if net.config.readout == "strip":
+        net.bars.requires_grad_(False)  # `train_bars` teaches it
     net.to(group.device)
     net.page.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     group.agree(net)
