@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Action = Literal["show", "goto", "reset", "pause", "resume", "stop"]
 State = Literal["waiting", "tracking", "unsure", "lost", "ended"]
 STATES: tuple[State, ...] = ("waiting", "tracking", "unsure", "lost", "ended")
 
@@ -117,10 +118,35 @@ class StateChange(Event):
     type = "state"
 
 
-_TYPES = {kind.type: kind for kind in (Position, PageTurn, Jump, StateChange)}
+@dataclass(frozen=True, slots=True)
+class Control(Event):
+    """A wish of the player that is heeded now.
+
+    Attributes:
+        action: "show" a page; "goto" the place where the music is; "reset", a new
+            performance begins; "pause", silence is heard until "resume"; "stop".
+        page, x, y: of "goto"; of "show" the page alone.
+        measure: of "goto", where it was named by its number.
+    """
+
+    time: float
+    action: Action
+    page: int | None = None
+    x: float | None = None
+    y: float | None = None
+    measure: int | None = None
+
+    type = "control"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Only what the action has is told."""
+        return {name: v for name, v in Event.to_dict(self).items() if v is not None}
 
 
-def event_from_json(line: str) -> Position | PageTurn | Jump | StateChange:
+_TYPES = {kind.type: kind for kind in (Position, PageTurn, Jump, StateChange, Control)}
+
+
+def event_from_json(line: str) -> Position | PageTurn | Jump | StateChange | Control:
     """Read one JSON line back.
 
     Raises:

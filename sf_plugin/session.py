@@ -5,21 +5,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from itertools import chain
-from queue import SimpleQueue
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sf_plugin.audio.source import Source
-from sf_plugin.errors import ScoreError, ScoreFollowerError
+from sf_plugin.controls import Controls
 from sf_plugin.followers import Follower, Progress, Reading, no_progress
+from sf_plugin.lanes import Lane
 from sf_plugin.page_turns import PageTurner
-from sf_plugin.positions import Estimate, Event, Jump, PageTurn, Position, State, StateChange
+from sf_plugin.positions import (
+    Control,
+    Estimate,
+    Event,
+    Jump,
+    PageTurn,
+    Position,
+    State,
+    StateChange,
+)
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.mapper import MeasureMapper
 from sf_plugin.score.model import Score
@@ -102,6 +109,10 @@ class Narrator:
         self.turner.reset()
         self.mapper.open(self.layout)
 
+    def forget_place(self) -> None:
+        """The player said where the music is: wherever it is next, it did not jump there."""
+        self._told = _Told(state=self._told.state)
+
     def tell(self, estimate: Estimate) -> Iterator[Event]:
         """The events of one estimate: its position first."""
         position = self.mapper.locate(estimate)
@@ -183,6 +194,7 @@ class Summary:
         positions: frames followed.
         turns: pages turned.
         dropped_seconds: audio lost to overruns.
+        late_frames: frames not followed because the computer was too slow.
         failed_sinks: names of the sinks that were dropped.
         last: the last position, if any.
     """
@@ -191,6 +203,7 @@ class Summary:
     positions: int = 0
     turns: int = 0
     dropped_seconds: float = 0.0
+    late_frames: int = 0
     failed_sinks: list[str] = field(default_factory=list)
     last: Position | None = None
 
@@ -235,7 +248,10 @@ class Session:
         self.clock = clock
         self.sleep = sleep
         self.summary = Summary()
-        self._wanted: SimpleQueue[int] = SimpleQueue()
+        self.controls = Controls(len(score.pages))
+        self._fed = 0
+        self._begun = 0
+        """Samples fed, and of those the ones before the present performance."""
 
     def run(self) -> Summary:
         """Follow to the end."""
@@ -244,12 +260,17 @@ class Session:
         return self.summary
 
     def events(self) -> Generator[Event, None, None]:
-        """Follow to the end; each event comes after the sinks have it."""
+        """Follow to the end; each event comes after the sinks were told.
+
+        While the music is live, each sink works in a thread of its own.
+        """
         self.summary = Summary()
+        self._fed = self._begun = 0
+        live = self.source.live or self.realtime
         with ExitStack() as stack:
             stack.enter_context(self.source)
-            sinks = [
-                stack.enter_context(_Guarded(name, sink, self.summary.failed_sinks))
+            lanes = [
+                stack.enter_context(Lane(name, sink, self.summary.failed_sinks, threaded=live))
                 for name, sink in self.sinks
             ]
             reading = stack.enter_context(self._read())
@@ -262,16 +283,20 @@ class Session:
                 self.follower.expect(self.start.page, *self.start.place(layout))
                 turner.first = self.start.page
             narrator = Narrator(layout, self.mapper, turner, roads=roads)
-            for sink in sinks:
-                sink.open(self.score, layout)
+            self.controls.layout, self.controls.shown = layout, turner.shown
+            for lane in lanes:
+                lane.open(self.score, layout, self.controls)
             for block in self._blocks():
                 if (larger := reading.more()) is not None:
-                    self._extend(narrator, sinks, named(larger, self.score))
+                    self._extend(narrator, lanes, named(larger, self.score))
                 for event in chain(self._obey(narrator), self._listen(narrator, block)):
                     self._count(event)
-                    for sink in sinks:
-                        sink.emit(event)
+                    for lane in lanes:
+                        lane.emit(event)
                     yield event
+                    if isinstance(event, Control) and event.action == "stop":
+                        return
+                self.controls.shown = turner.shown
 
     def _read(self) -> Reading:
         """Read the pages; what is played now does not wait for the last."""
@@ -280,39 +305,49 @@ class Session:
         through = self.score.followed.start + 1 if self.start is None else self.start.page
         return self.follower.read(self.score, self.progress, through)
 
-    def _extend(self, narrator: Narrator, sinks: Sequence[_Guarded], layout: Layout) -> None:
+    def _extend(self, narrator: Narrator, lanes: Sequence[Lane], layout: Layout) -> None:
         narrator.extend(layout, find_roads(layout, self.score.order))
-        for sink in sinks:
-            sink.extend(layout)
-
-    def show(self, page: int) -> None:
-        """Turn to a page because the player says so, and look for the music there.
-
-        May be called from any thread; heeded with the next sound.
-
-        Raises:
-            ScoreError: there is no such page.
-        """
-        if not 1 <= page <= len(self.score.pages):
-            raise ScoreError(
-                f"there is no page {page} to show: {self.score.name} has "
-                f"{len(self.score.pages)} pages"
-            )
-        self._wanted.put(page)
+        self.controls.layout = layout
+        for lane in lanes:
+            lane.extend(layout)
 
     def _obey(self, narrator: Narrator) -> Iterator[Event]:
-        while not self._wanted.empty():
-            page = self._wanted.get()
-            beginning = narrator.turner.beginning(page)
-            turn = narrator.turner.show(page)
-            if beginning is not None:
-                self.follower.goto(page, *beginning)
+        """Heed the wishes that wait."""
+        turner, now = narrator.turner, self._fed / self.follower.sample_rate
+        for wish in self.controls.taken():
+            yield replace(wish, time=now)
+            turn = None
+            match wish:
+                case Control(action="show", page=int(page)):
+                    beginning = turner.beginning(page)
+                    turn = turner.show(page)
+                    if beginning is not None:
+                        self.follower.goto(page, *beginning)
+                case Control(action="goto", page=int(page), x=float(x), y=float(y)):
+                    turn = turner.show(page)
+                    self.follower.goto(page, x, y)
+                    narrator.forget_place()
+                case Control(action="reset"):
+                    turn = turner.show(turner.first)
+                    self.follower.reset()
+                    narrator.reset()
+                    self._begun = self._fed
+                case Control(action="pause" | "resume"):
+                    self.controls.paused = wish.action == "pause"
             if turn is not None:
-                yield turn
+                yield replace(turn, time=now)
 
     def _listen(self, narrator: Narrator, block: NDArray[np.float32]) -> Iterator[Event]:
+        rate = self.follower.sample_rate
+        self.controls.hear(block, rate)
+        if self.controls.paused:
+            block = np.zeros_like(block)
+        since = self._begun / rate
         for estimate in self.follower.feed(block):
+            if since:
+                estimate = replace(estimate, time=since + estimate.time)
             yield from narrator.tell(estimate)
+        self._fed += len(block)
 
     def _count(self, event: Event) -> None:
         if isinstance(event, Position):
@@ -334,68 +369,7 @@ class Session:
                 if self.realtime:
                     self.sleep(max(0.0, started + heard / rate - self.clock()))
                 yield piece
-                self.summary.seconds = heard / rate
-                self.summary.dropped_seconds = self.source.dropped_seconds
+                self.summary.seconds = self.controls.seconds = heard / rate
+                lost = self.source.dropped_seconds
+                self.summary.dropped_seconds = self.controls.dropped_seconds = lost
                 self.progress("following", int(self.summary.seconds), total)
-
-
-class _Guarded:
-    """A sink that cannot stop the session: what it raises is logged once and drops it."""
-
-    def __init__(self, name: str, sink: Sink, failed: list[str]) -> None:
-        self.name = name
-        self.sink = sink
-        self.failed = failed
-        self.live = True
-
-    def open(self, score: Score, layout: Layout) -> None:
-        try:
-            self.sink.open(score, layout)
-        except ScoreFollowerError:
-            raise
-        except Exception as error:
-            self._drop(error)
-
-    def extend(self, layout: Layout) -> None:
-        if self.live:
-            try:
-                self.sink.extend(layout)
-            except Exception as error:
-                self._drop(error)
-
-    def emit(self, event: Event) -> None:
-        if self.live:
-            try:
-                self.sink.emit(event)
-            except Exception as error:
-                self._drop(error)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not self.live:
-            return
-        if not isinstance(error, Exception):
-            kind = error = trace = None
-        try:
-            self.sink.__exit__(kind, error, trace)
-        except Exception as failure:
-            self._report(failure)
-
-    def _drop(self, error: Exception) -> None:
-        self._report(error)
-        with suppress(Exception):
-            self.sink.__exit__(type(error), error, error.__traceback__)
-
-    def _report(self, error: Exception) -> None:
-        self.live = False
-        self.failed.append(self.name)
-        reason = str(error) if isinstance(error, ScoreFollowerError) else repr(error)
-        log.error("'%s' failed and is dropped: %s", self.name, reason)
-        log.debug("traceback of '%s'", self.name, exc_info=error)

@@ -6,6 +6,7 @@ from abc import ABC
 from types import TracebackType
 from typing import Self
 
+from sf_plugin.controls import Controls
 from sf_plugin.positions import Event
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.model import Score
@@ -14,9 +15,13 @@ from sf_plugin.score.model import Score
 class Sink(ABC):
     """Receives every event of a session, in order.
 
-    A context manager; closing twice is harmless.  `emit` must return quickly:
-    hand slow work to a thread of your own.
+    A context manager; closing twice is harmless.  While the music is live, every sink
+    has a thread of its own, in which `extend`, `emit` and `close` are called; one that is
+    slower than the music misses positions, and nothing else.
     """
+
+    def attach(self, controls: Controls) -> None:
+        """Before `open`: what this receiver may ask of the session, from any thread."""
 
     def open(self, score: Score, layout: Layout) -> None:
         """Before the first event.

@@ -17,9 +17,19 @@ from numpy.typing import NDArray
 import sf_plugin
 from sf_plugin.api import Samples, make_mapper
 from sf_plugin.audio.source import Source
+from sf_plugin.controls import Controls
 from sf_plugin.errors import AudioError, ScoreError, SinkError
 from sf_plugin.followers import Reading
-from sf_plugin.positions import Estimate, Event, Jump, PageTurn, Position, State, StateChange
+from sf_plugin.positions import (
+    Control,
+    Estimate,
+    Event,
+    Jump,
+    PageTurn,
+    Position,
+    State,
+    StateChange,
+)
 from sf_plugin.score.layout import Layout, PageLayout
 from sf_plugin.score.model import Pages, Score
 from sf_plugin.score.places import Start
@@ -471,7 +481,7 @@ def test_the_player_may_turn_and_the_music_is_looked_for_there(
         if isinstance(event, PageTurn):
             turned.append(event)
         elif not wished and event.time > 2.0:
-            session.show(2)
+            session.controls.show(2)
             wished = True
     assert [(turn.page, turn.lead) for turn in turned] == [(2, 0.0)]
     assert 2.0 < turned[0].time < 3.5
@@ -487,4 +497,101 @@ def test_a_page_that_the_score_has_not_cannot_be_shown(
 ) -> None:
     session = Session(Samples(*take), follower, make_mapper(), score)
     with pytest.raises(ScoreError, match="there is no page 3 to show"):
-        session.show(3)
+        session.controls.show(3)
+
+
+def _session(follower: Any, score: Score, take: Any, sink: Sink | None = None) -> Session:
+    sinks = [] if sink is None else [("heard", sink)]
+    return Session(Samples(*take), follower, make_mapper(), score, sinks)
+
+
+def test_the_player_says_where_the_music_is(follower: Any, score: Score, take: Any) -> None:
+    places: list[tuple[int, float, float]] = []
+    follower.goto = lambda *place: places.append(place)
+    session = _session(follower, score, take)
+    told: list[Event] = []
+    for event in session.events():
+        told.append(event)
+        if len(told) == 20:
+            session.controls.goto(9)
+    control = next(event for event in told if isinstance(event, Control))
+    turn = next(event for event in told if isinstance(event, PageTurn))
+    assert (control.action, control.measure, control.page) == ("goto", 9, 2)
+    assert control.time == turn.time and turn.page == 2
+    assert places == [(2, control.x, control.y)]
+    assert not [event for event in told if isinstance(event, Jump)]
+
+
+def test_a_new_performance_begins_at_the_first_page_and_time_goes_on(
+    follower: Any, score: Score, take: Any
+) -> None:
+    session = _session(follower, score, take)
+    told: list[Event] = []
+    wished = False
+    for event in session.events():
+        told.append(event)
+        if not wished and isinstance(event, PageTurn):
+            session.controls.reset()
+            wished = True
+    (reset,) = (event for event in told if isinstance(event, Control))
+    after = told[told.index(reset) + 1 :]
+    assert isinstance(after[0], PageTurn) and after[0].page == 1
+    positions = [event for event in after if isinstance(event, Position)]
+    assert next(p.measure for p in positions if p.state == "tracking") == 1
+    assert all(position.pass_ == 1 for position in positions)
+    times = [event.time for event in told]
+    assert times == sorted(times)
+
+
+def test_while_paused_silence_is_heard(follower: Any, score: Score, take: Any) -> None:
+    samples, rate = take
+    session = _session(follower, score, (samples, rate))
+    heard: list[float] = []
+    feed = follower.feed
+    follower.feed = lambda block: heard.append(float(np.abs(block).max(initial=0))) or feed(block)
+    told: list[Event] = []
+    for event in session.events():
+        told.append(event)
+        match event:
+            case Position(time=time) if 4 < time < 4.1:
+                session.controls.pause()
+            case Position(time=time) if 8 < time < 8.1:
+                session.controls.resume()
+    pause, *_, resume = (event for event in told if isinstance(event, Control))
+    assert (pause.action, resume.action) == ("pause", "resume")
+    assert 0.0 in heard and max(heard) > 0.1
+    assert session.summary.seconds == pytest.approx(16.5)
+    assert not session.controls.paused
+
+
+def test_the_player_ends_the_session(follower: Any, score: Score, take: Any) -> None:
+    sink = Heard()
+    session = _session(follower, score, take, sink)
+    for event in session.events():
+        if event.time > 3:
+            session.controls.stop()
+    assert isinstance(sink.events[-1], Control) and sink.events[-1].action == "stop"
+    assert session.summary.seconds < 6
+    assert sink.closed == 1
+
+
+class Asking(Heard):
+    """A receiver that asks for things, as a stand does."""
+
+    def attach(self, controls: Controls) -> None:
+        self.controls = controls
+
+    def emit(self, event: Event) -> None:
+        super().emit(event)
+        if isinstance(event, Position) and len(self.events) == 5:
+            self.controls.show(2)
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_a_sink_may_ask_the_session(follower: Any, score: Score, take: Any, realtime: bool) -> None:
+    sink = Asking()
+    options: dict[str, Any] = {"realtime": realtime, "sleep": lambda seconds: None}
+    Session(Samples(*take), follower, make_mapper(), score, [("asks", sink)], **options).run()
+    turn = next(event for event in sink.events if isinstance(event, PageTurn))
+    assert turn.page == 2
+    assert sink.controls.layout == score.layout
