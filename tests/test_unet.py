@@ -15,7 +15,7 @@ from sf_plugin.audio.spectrogram import Band, SpectrogramConfig
 from sf_plugin.score.layout import PageLayout, System
 from sf_plugin.unet.audio_encoder import audio_encoder, audio_stream
 from sf_plugin.unet.config import BLOCKS, CUNET, DEFAULT, UNetConfig
-from sf_plugin.unet.network import HEARD, PITCHES, Onsets, ScoreUNet, SystemRows, earlier, unit
+from sf_plugin.unet.network import HEARD, PITCHES, Onsets, ScoreUNet, SystemRows, unit
 from sf_plugin.unet.pages import (
     APART,
     NOTE,
@@ -293,15 +293,6 @@ def test_a_row_becomes_about_one_long_and_keeps_its_direction(
     torch.testing.assert_close(out * length[:, None], x * wanted[:, None], atol=1e-5, rtol=1e-4)
 
 
-@given(st.integers(0, 9), st.integers(0, 3))
-def test_earlier_rows_come_later_and_nothing_comes_first(rows: int, count: int) -> None:
-    x = torch.arange(1.0, 2 * rows + 1).reshape(rows, 2)
-    moved = earlier(x, count)
-    assert moved.shape == x.shape
-    for n in range(rows):
-        assert torch.equal(moved[n], x[n - count] if n >= count else torch.zeros(2))
-
-
 ROWS = st.lists(
     st.lists(
         st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
@@ -430,9 +421,38 @@ def test_an_onset_is_read_from_its_cells_its_pitches_and_its_neighbours() -> Non
         assert not same.any()
         onsets, length = net.read_onsets(strip, at, pitches)
     assert length.shape == (6,)
-    read = onsets.key[:, STRIP.cells :].unflatten(1, (3, PITCHES))
-    for back in range(3):
-        torch.testing.assert_close(read[back:, back], unit(pitches)[: 6 - back])
+    torch.testing.assert_close(onsets.key[:, STRIP.cells :], unit(pitches))
+    assert onsets.follows.tolist() == [[0, 0], [1, 0], *[[1, 1]] * 4]
+
+
+def test_onsets_are_compared_with_what_came_before_them_on_their_page() -> None:
+    net = network(STRIP)
+    draw = torch.Generator().manual_seed(0)
+
+    def page(count: int) -> tuple[Onsets, Tensor]:
+        pitches = torch.rand(count, PITCHES, generator=draw)
+        return net.block_i.prepare(
+            torch.randn(count, STRIP.cells, generator=draw), pitches
+        ), pitches
+
+    pages = [page(count) for count in (5, 1, 2, 7)]
+    z = torch.randn(3, net.audio.out, generator=draw)
+    heard = torch.rand(3, 5, PITCHES, generator=draw)
+    with torch.no_grad():
+        whole = net.block_i(Onsets.join([onsets for onsets, _ in pages]), z, heard)
+        apart = torch.cat([net.block_i(onsets, z, heard) for onsets, _ in pages], 1)
+        torch.testing.assert_close(whole, apart)
+        torch.testing.assert_close(
+            net.block_i(Onsets.join([onsets for onsets, _ in pages]).part(slice(6, 15)), z, heard),
+            whole[:, 6:],
+        )
+        onsets, pitches = pages[3]
+        none = heard.clone()
+        none[:, 3] = 0  # nothing was heard at the onset before the last
+        gain = apart[:, 8:] - net.block_i(onsets, z, none)
+        wanted = net.block_i.grams[1] * unit(heard[:, 3])
+        read = torch.cat([torch.zeros(1, PITCHES), unit(pitches)[:-1]])
+        torch.testing.assert_close(gain, wanted @ read.T, atol=1e-4, rtol=1e-4)
 
 
 def test_the_staves_of_every_system_are_found() -> None:

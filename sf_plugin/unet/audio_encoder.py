@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sf_plugin.unet.config import UNetConfig
-from sf_plugin.unet.pitch_rows import HEARD, LOOKS, PitchRows
+from sf_plugin.unet.pitch_rows import HEARD, LOOKS, PitchRows, RowStream
 from sf_plugin.unet.staff_reader import PITCHES
 
 State = list[Tensor]
@@ -181,6 +181,7 @@ class CausalStream(Stream):
     """
 
     def __init__(self, encoder: CausalEncoder) -> None:
+        self._pitches = RowStream(encoder.rows)
         self._spectral = []
         for layer in convolutions(encoder.spectral):
             weight, bias = layer.conv.parameters()
@@ -189,10 +190,13 @@ class CausalStream(Stream):
         self._temporal = []
         for norm, layer in zip(encoder.norms, convolutions(encoder.temporal), strict=True):
             weight, bias = layer.conv.parameters()
-            self._temporal.append((norm, weight.transpose(1, 2).flatten(1).contiguous(), bias))
+            laid = weight.transpose(1, 2).flatten(1).contiguous()
+            self._temporal.append(((norm.weight, norm.bias, norm.eps), laid, bias))
         from_input, from_hidden, bias, more_bias = encoder.memory.all_weights[0]
-        self._gates = torch.cat([from_input, from_hidden], 1)
-        self._gates_bias = bias + more_bias
+        take, forget, new, tell = torch.arange(len(bias)).chunk(4)
+        order = torch.cat([take, forget, tell, new])  # sigmoids side by side
+        self._gates = torch.cat([from_input, from_hidden], 1)[order].contiguous()
+        self._gates_bias = (bias + more_bias)[order]
         super().__init__(encoder)
 
     def reset(self) -> None:
@@ -202,44 +206,46 @@ class CausalStream(Stream):
         self._seen = []
         spectral = convolutions(encoder.spectral)
         for layer, (_, _, hop) in zip(spectral, self._spectral, strict=True):
-            self._seen.append(torch.zeros(channels, 3, bins + 4))
+            seen = torch.zeros(channels, 3, bins + 4)
+            self._seen.append((seen, seen.unfold(2, 5, hop).permute(2, 0, 1, 3)))
             channels, bins = layer.conv.out_channels, (bins - 1) // hop + 1
         self._rows = [
             torch.zeros(layer.past + 1, layer.conv.in_channels)
             for layer in convolutions(encoder.temporal)
         ]
         self._count = 0
-        self._hidden = torch.zeros(encoder.memory.hidden_size)
-        self._cell = torch.zeros(encoder.memory.hidden_size)
-        self._looked: State | None = None
-        self._remembered: Tensor | None = None
+        width = encoder.memory.hidden_size
+        self._told = torch.zeros(self._gates.shape[1])
+        self._hidden, self._cell = self._told[-width:], torch.zeros(width)
+        self._pitches.reset()
 
     def hear(self, frame: Tensor) -> Tensor:
         encoder = self.encoder
         assert isinstance(encoder, CausalEncoder)
-        x = ((frame - encoder.mean) / encoder.deviation)[None]
-        pitches, self._looked = encoder.rows.look(x[None], self._looked)
-        hint = encoder.hint(torch.sigmoid(encoder.rows.tell(pitches)).flatten())
-        for seen, (weight, bias, hop) in zip(self._seen, self._spectral, strict=True):
+        x = (frame - encoder.mean) / encoder.deviation
+        first = torch.sigmoid(self._pitches.look(x))
+        for (seen, windows), (weight, bias, _) in zip(self._seen, self._spectral, strict=True):
             seen[:, :2] = seen[:, 1:].clone()
             seen[:, 2, 2:-2] = x
-            windows = seen.unfold(2, 5, hop).permute(2, 0, 1, 3).flatten(1)
-            x = F.elu(torch.addmm(bias, windows, weight)).T
-        x = encoder.project(x.flatten()) + hint
+            x = F.elu_(torch.addmm(bias, windows.flatten(1), weight)).T
+        project, hint = encoder.project, encoder.hint
+        x = torch.addmv(project.bias, project.weight, x.flatten())
+        x += torch.addmv(hint.bias, hint.weight, first)
+        width = x.shape
         for rows, (norm, weight, bias) in zip(self._rows, self._temporal, strict=True):
             reach = len(rows)
             now = self._count % reach
-            rows[now] = F.elu(norm(x))
+            rows[now] = F.elu_(torch.layer_norm(x, width, *norm))
             oldest, middle = (now + 1) % reach, (now - reach // 2) % reach
-            x = x + torch.addmv(bias, weight, rows[[oldest, middle, now]].flatten())
+            x += torch.addmv(bias, weight, torch.cat([rows[oldest], rows[middle], rows[now]]))
         self._count += 1
-        told = torch.addmv(self._gates_bias, self._gates, torch.cat([x, self._hidden]))
-        take, forget, new, tell = told.chunk(4)
-        self._cell = torch.sigmoid(forget) * self._cell + torch.sigmoid(take) * torch.tanh(new)
-        self._hidden = torch.sigmoid(tell) * torch.tanh(self._cell)
-        told = torch.cat([x, self._hidden])
-        facts, self._remembered = encoder.rows.remember(pitches, told[None, None], self._remembered)
-        return torch.cat([told, facts.flatten()])
+        self._told[: len(x)] = x
+        gates = torch.addmv(self._gates_bias, self._gates, self._told)
+        count = len(self._cell)
+        take, forget, tell = torch.sigmoid(gates[: 3 * count]).chunk(3)
+        self._cell = torch.addcmul(forget * self._cell, take, torch.tanh(gates[3 * count :]))
+        self._hidden.copy_(tell * torch.tanh(self._cell))
+        return torch.cat([self._told, self._pitches.remember(self._told)])
 
 
 def audio_stream(encoder: CausalEncoder | WindowEncoder) -> Stream:

@@ -14,7 +14,7 @@ played.  Painted back into the systems' boxes that is the mask.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -231,39 +231,32 @@ class Onsets:
     """What block I keeps of the onsets, in order.
 
     Attributes:
-        key: (onsets, channels + 3 * 88) what a frame's question is compared with: a
-            learned key, then the pitches read here, one and two onsets before.
+        key: (onsets, channels + 88) what a frame's questions are compared with: a
+            learned key, then the pitches read here.
+        follows: (onsets, 2) 1 where one, where two onsets come before on the page, else 0.
         narrow: (onsets, narrow channels) what the audio conditions.
         prior: (onsets,) logit of any place.
     """
 
     key: Tensor
+    follows: Tensor
     narrow: Tensor
     prior: Tensor
 
     @classmethod
     def join(cls, pages: Sequence[Onsets]) -> Onsets:
         """Onsets of several pages as one, in order."""
-        return cls(
-            *(
-                torch.cat([getattr(page, name) for page in pages])
-                for name in ("key", "narrow", "prior")
-            )
-        )
+        names = [field.name for field in fields(cls)]
+        return cls(*(torch.cat([getattr(page, name) for page in pages]) for name in names))
 
     def part(self, onsets: slice) -> Onsets:
-        """Some of them in a row."""
-        return Onsets(self.key[onsets], self.narrow[onsets], self.prior[onsets])
+        """Those of some pages."""
+        return Onsets(*(getattr(self, field.name)[onsets] for field in fields(self)))
 
 
 def unit(x: Tensor) -> Tensor:
     """Rows of non-negative numbers to about unit length; rows of almost nothing stay small."""
     return x / (x.square().sum(-1, keepdim=True) + 0.1).sqrt()
-
-
-def earlier(x: Tensor, count: int) -> Tensor:
-    """Row n - count in row n; nothing in the first rows."""
-    return F.pad(x, (0, 0, count, 0))[: len(x)]
 
 
 class StripBlock(nn.Module):
@@ -290,19 +283,25 @@ class StripBlock(nn.Module):
 
     def prepare(self, x: Tensor, pitches: Tensor) -> Onsets:
         """(onsets, channels) and (onsets, 88) probabilities, once per page."""
-        read = unit(pitches)
-        key = torch.cat([self.key(x), read, earlier(read, 1), earlier(read, 2)], 1)
-        return Onsets(key, self.narrow(x), self.prior(x).squeeze(1))
+        key = torch.cat([self.key(x), unit(pitches)], 1)
+        number = torch.arange(len(x), device=x.device)
+        follows = torch.stack([number >= 1, number >= 2], 1).to(key.dtype)
+        return Onsets(key, follows, self.narrow(x), self.prior(x).squeeze(1))
 
     def forward(self, onsets: Onsets, z: Tensor, heard: Tensor) -> Tensor:
         """(frames, audio) and (frames, 5, 88) probabilities to (frames, onsets) logits."""
         gain, onset, sustain = self.match
         wanted = self.grams[:, None] * unit(heard[:, 2:])
         wanted[:, 0] += gain * unit(sustain * heard[:, 0] + onset * heard[:, 1])
-        question = torch.cat([self.query(z) * self.scale, wanted.flatten(1)], 1)
+        query = F.pad((self.query(z) * self.scale)[:, None], (0, 0, 0, 2))
+        answers = torch.cat([query, wanted], 2) @ onsets.key.T
         scale, shift = self.film(z).chunk(2, 1)
-        conditioned = F.silu(onsets.narrow[None] * (1 + scale[:, None]) + shift[:, None])
-        return question @ onsets.key.T + conditioned @ self.weight + onsets.prior
+        conditioned = F.silu(torch.addcmul(shift[:, None], onsets.narrow, 1 + scale[:, None]))
+        logits = answers[:, 0] + conditioned @ self.weight + onsets.prior
+        for back in (1, 2):
+            answer = answers[:, back, :-back] * onsets.follows[back:, back - 1]
+            logits[:, back:] += answer
+        return logits
 
 
 class ScoreUNet(nn.Module):

@@ -109,3 +109,93 @@ class PitchRows(nn.Module):
         y, memory = self.memory(x, memory)
         y = y.unflatten(0, (batch, pitches)).transpose(1, 2)
         return self.say(torch.cat([rows, y], 3)).transpose(2, 3), memory
+
+
+class RowStream:
+    """`PitchRows` a frame at a time: what they make of the whole, without calling their layers.
+
+    The weights are laid out once, those of the moment and of the memory as one product, and
+    what the rows remember stays in place.
+    """
+
+    def __init__(self, rows: PitchRows) -> None:
+        self._filters = rows.filters.flatten()
+        self._enter = rows.enter.linear.weight.T.contiguous()
+        self._base = rows.pitch + rows.enter.linear.bias
+        self._explain = rows.explain.weight.T.contiguous(), rows.explain.bias
+        self._norms = [(norm.weight, norm.bias, norm.eps) for norm in rows.norms]
+        self._layers = []
+        for layer in rows.over_time:
+            assert isinstance(layer, OverTime)
+            weight, bias = layer.linear.weight.T.contiguous(), layer.linear.bias
+            self._layers.append((weight, bias, layer.dilation))
+        self._tell = rows.tell.weight.T.contiguous(), rows.tell.bias
+        self._say = rows.say.weight.T.contiguous(), rows.say.bias
+        (self.channels,) = rows.tell.weight.shape[1:]
+        self._lay_out_memory(rows)
+        self.reset()
+
+    def _lay_out_memory(self, rows: PitchRows) -> None:
+        """One product of rows and memory for both gates, and for what is new of each."""
+        n = self.channels
+        seen, kept, seen_bias, kept_bias = rows.memory.all_weights[0]
+        gates = torch.cat([seen[: 2 * n, :n], kept[: 2 * n]], 1)
+        new = torch.cat([seen[2 * n :, :n], torch.zeros(n, n)], 1)
+        old = torch.cat([torch.zeros(n, n), kept[2 * n :]], 1)
+        self._memory = torch.cat([gates, new, old]).T.contiguous()
+        self._moment = torch.cat(
+            [seen[:, n:] @ rows.moment.weight, torch.zeros(n, rows.moment.in_features)]
+        )
+        told = seen[:, n:] @ rows.moment.bias + seen_bias
+        told[: 2 * n] += kept_bias[: 2 * n]
+        self._moment_bias = torch.cat([told, kept_bias[2 * n :]])
+
+    def reset(self) -> None:
+        """Forget what was heard."""
+        n, far = self.channels, OTHERS[-1]
+        width = len(self._enter) // TAPS
+        self._frame = torch.zeros(int(self._filters.max()) + 1)
+        self._seen = torch.zeros(PITCHES, TAPS * width)
+        self._around = torch.zeros(PITCHES + 2 * far, n)
+        self._here = self._around[far : far + PITCHES]
+        self._others = [self._around[far + step : far + step + PITCHES] for step in OTHERS]
+        self._past = [torch.zeros(2 * d + 1, PITCHES, n) for _, _, d in self._layers]
+        self._count = 0
+        self._joint = torch.zeros(PITCHES, 2 * n)
+        self._rows, self._kept = self._joint[:, :n], self._joint[:, n:]
+
+    def look(self, frame: Tensor) -> Tensor:
+        """(bins,) to the (2 * 88,) logits of what is told of every pitch at first sight."""
+        n, seen = (self.channels,), self._seen
+        width = seen.shape[1] // TAPS
+        seen[:, :-width] = seen[:, width:].clone()
+        self._frame[:-1] = frame
+        seen[:, -width:] = self._frame.index_select(0, self._filters).view(PITCHES, width)
+        x = torch.addmm(self._base, seen, self._enter)
+        self._here.copy_(F.elu_(torch.layer_norm(x, n, *self._norms[0])))
+        weight, bias = self._explain
+        x += torch.addmm(bias, torch.cat(self._others, 1), weight)
+        for past, norm, (weight, bias, far) in zip(
+            self._past, self._norms[1:], self._layers, strict=True
+        ):
+            reach = len(past)
+            now = self._count % reach
+            past[now] = F.elu_(torch.layer_norm(x, n, *norm))
+            taps = torch.cat([past[now - 2 * far], past[now - far], past[now]], 1)
+            x += torch.addmm(bias, taps, weight)
+        self._count += 1
+        self._rows.copy_(F.elu_(x))
+        weight, bias = self._tell
+        return torch.addmm(bias, self._rows, weight).flatten()
+
+    def remember(self, told: Tensor) -> Tensor:
+        """(told,) to the (5 * 88,) logits of `HEARD`, with what was last looked at."""
+        moment = torch.addmv(self._moment_bias, self._moment, told)
+        gates, new, old = torch.addmm(moment, self._joint, self._memory).split(
+            [2 * self.channels, self.channels, self.channels], 1
+        )
+        take, keep = torch.sigmoid(gates).chunk(2, 1)
+        new = torch.addcmul(new, take, old).tanh_()
+        self._kept.copy_(torch.lerp(new, self._kept, keep))
+        weight, bias = self._say
+        return torch.addmm(bias, self._joint, weight).T.flatten()

@@ -109,9 +109,23 @@ class LaterPages(Reading):
                 break
         if not self._waiting or (not done and len(self._waiting) < self._taken // SHARE):
             return None
-        self.layout = self._take_in(self._waiting)
-        self._taken += len(self._waiting)
-        self._waiting = []
+        return self._take(len(self._waiting))
+
+    def until(self, page: int) -> Layout:
+        while not any(index + 1 >= page for index, _ in self._waiting):
+            try:
+                self._waiting.append(self._found.get(timeout=0.1))
+            except Empty:
+                if not self._thread.is_alive() and self._found.empty():
+                    break
+        ready = sum(index < page for index, _ in self._waiting)
+        return self._take(ready) if ready else self.layout
+
+    def _take(self, count: int) -> Layout:
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        self.layout = self._take_in(taken)
+        self._taken += count
+        self.through = taken[-1][0] + 1
         return self.layout
 
     def close(self) -> None:
