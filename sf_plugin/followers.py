@@ -26,7 +26,10 @@ class Reading:
 
     Attributes:
         layout: what has been read so far.
+        through: the last page that has been read, where there are later ones.
     """
+
+    through: int | None = None
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -37,6 +40,10 @@ class Reading:
         Called between two `feed`; measures that were there keep their numbers.
         """
         return None
+
+    def until(self, page: int) -> Layout:
+        """Wait for the pages up to this one; the larger layout, without those after it."""
+        return self.layout
 
     def close(self) -> None:
         """Read no more; closing twice is harmless."""
@@ -60,6 +67,10 @@ class Follower(ABC):
 
     lag: float = 0.0
     """Seconds from a sound to the estimate that knows of it."""
+
+    hurry: int = 1
+    """The session sets it where the computer is too slow: of so many frames, listen to one,
+    and tell an estimate of each.  A follower may ignore it."""
 
     @abstractmethod
     def prepare(self, score: Score, progress: Progress = no_progress) -> Layout:

@@ -37,6 +37,12 @@ from sf_plugin.sinks import Sink
 
 REALTIME_BLOCK_SECONDS = 0.025
 
+LATE = ((0.25, 2), (0.5, 4), (1.0, 8), (2.0, 16))
+"""Seconds of sound that wait, and of how many frames one is then listened to."""
+
+IN_TIME = 0.1
+"""Seconds of sound that may wait where every frame is listened to again."""
+
 log = logging.getLogger("sf_plugin")
 
 
@@ -194,7 +200,8 @@ class Summary:
         positions: frames followed.
         turns: pages turned.
         dropped_seconds: audio lost to overruns.
-        late_frames: frames not followed because the computer was too slow.
+        hurried_seconds: audio of which some frames were passed over, the computer being
+            too slow.
         failed_sinks: names of the sinks that were dropped.
         last: the last position, if any.
     """
@@ -203,7 +210,7 @@ class Summary:
     positions: int = 0
     turns: int = 0
     dropped_seconds: float = 0.0
-    late_frames: int = 0
+    hurried_seconds: float = 0.0
     failed_sinks: list[str] = field(default_factory=list)
     last: Position | None = None
 
@@ -266,6 +273,7 @@ class Session:
         """
         self.summary = Summary()
         self._fed = self._begun = 0
+        self.follower.hurry = 1
         live = self.source.live or self.realtime
         with ExitStack() as stack:
             stack.enter_context(self.source)
@@ -289,6 +297,7 @@ class Session:
             for block in self._blocks():
                 if (larger := reading.more()) is not None:
                     self._extend(narrator, lanes, named(larger, self.score))
+                self._keep_up(self.source.waiting_seconds)
                 for event in chain(self._obey(narrator), self._listen(narrator, block)):
                     self._count(event)
                     for lane in lanes:
@@ -337,6 +346,14 @@ class Session:
             if turn is not None:
                 yield replace(turn, time=now)
 
+    def _keep_up(self, waiting: float) -> None:
+        """Listen to fewer frames, evenly, while more sound waits than can be heard in time."""
+        before = self.follower.hurry
+        hurry = max([1, *(pace for seconds, pace in LATE if waiting > seconds)])
+        self.follower.hurry = hurry if hurry > before or waiting < IN_TIME else before
+        if before == 1 < self.follower.hurry:
+            log.warning("the computer is too slow: some frames are passed over to keep up")
+
     def _listen(self, narrator: Narrator, block: NDArray[np.float32]) -> Iterator[Event]:
         rate = self.follower.sample_rate
         self.controls.hear(block, rate)
@@ -347,6 +364,8 @@ class Session:
             if since:
                 estimate = replace(estimate, time=since + estimate.time)
             yield from narrator.tell(estimate)
+        if self.follower.hurry > 1:
+            self.summary.hurried_seconds += len(block) / rate
         self._fed += len(block)
 
     def _count(self, event: Event) -> None:

@@ -4,18 +4,22 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from sf_plugin.audio.spectrogram import Band, SpectrogramConfig
+from sf_plugin.bench import ASSETS, demo_sound
 from sf_plugin.errors import ScoreError, WeightsError
 from sf_plugin.followers import Follower
 from sf_plugin.positions import STATES, Estimate
 from sf_plugin.score.layout import Layout, Measure, PageLayout, System
+from sf_plugin.score.load import load_score
 from sf_plugin.score.model import Pages, Score
 from sf_plugin.score.places import choose_pages
 from sf_plugin.unet.config import UNetConfig
@@ -464,3 +468,33 @@ def test_the_plugin_registers_the_follower_by_name() -> None:
 
     register_followers(register)
     assert registered == {"unet": make_unet}
+
+
+@pytest.mark.parametrize("pace", [2, 4])
+def test_the_place_is_kept_where_frames_are_passed_over(pace: int) -> None:
+    score = load_score(ASSETS / "score.pdf", layout=ASSETS / "layout.json")
+    follower = UNetFollower()
+    follower.prepare(score)
+    sound = demo_sound(40, follower.sample_rate)
+    every = follower.feed(sound)
+    follower.reset()
+    follower.hurry = pace
+    listened = 0
+    hear = follower.hear
+
+    def count(frame: NDArray[np.float32]) -> Any:
+        nonlocal listened
+        listened += 1
+        return hear(frame)
+
+    follower.hear = count  # type: ignore[method-assign]
+    some = follower.feed(sound)
+    assert [e.time for e in some] == [e.time for e in every]
+    assert listened == len(every) // pace
+    width = 1.0
+    apart = [
+        abs(a.x - b.x) if (a.page, a.y) == (b.page, b.y) else width
+        for a, b in zip(every, some, strict=True)
+        if a.state == "tracking"
+    ]
+    assert np.mean(np.array(apart) < 0.05) > 0.9

@@ -595,3 +595,31 @@ def test_a_sink_may_ask_the_session(follower: Any, score: Score, take: Any, real
     turn = next(event for event in sink.events if isinstance(event, PageTurn))
     assert turn.page == 2
     assert sink.controls.layout == score.layout
+
+
+class Behind(Live):
+    """A source of which more and more waits, then less."""
+
+    waits: Any = ()
+
+    def blocks(self, sample_rate: int) -> Iterator[NDArray[np.float32]]:
+        whole = np.concatenate(list(super().blocks(sample_rate)))
+        pieces = np.array_split(whole, len(self.waits))
+        for waiting, piece in zip(self.waits, pieces, strict=True):
+            self.waiting_seconds = waiting
+            yield piece
+
+
+def test_fewer_frames_are_listened_to_while_more_sound_waits(
+    follower: Any, score: Score, take: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Behind(*take)
+    source.waits = [0, 0.2, 0.3, 0.6, 5, 1.5, 0.3, 0.11, 0.05, 0.2, 0]
+    paces: list[int] = []
+    feed = follower.feed
+    follower.feed = lambda block: paces.append(follower.hurry) or feed(block)
+    summary = Session(source, follower, make_mapper(), score).run()
+    assert paces == [1, 1, 2, 4, 16, 16, 16, 16, 1, 1, 1]
+    assert summary.hurried_seconds == pytest.approx(16.5 * 6 / 11, abs=0.01)
+    warned = [record.getMessage() for record in caplog.records]
+    assert warned == ["the computer is too slow: some frames are passed over to keep up"]

@@ -21,6 +21,9 @@ class Source(ABC):
     dropped_seconds: float = 0.0
     """Audio lost so far (overruns); 0 for files."""
 
+    waiting_seconds: float = 0.0
+    """Sound recorded and not yet taken; 0 for files."""
+
     live: bool = False
     """Whether the sound is made now, and does not wait."""
 

@@ -289,6 +289,13 @@ class Tracker:
         self._judge(time)
         return self._estimate(time)
 
+    def coast(self, time: float) -> Estimate:
+        """Pass over a frame that nobody listened to: the music goes on as it did."""
+        memory = self._memory
+        if memory.state != "waiting" and memory.quiet_since is None:
+            memory.belief = self.move(memory.belief, 0.0)
+        return self._estimate(time)
+
     def evidence(self, belief: Floats, struck: float) -> Floats:
         """(onsets,) how much a frame with the network's `belief` speaks for each onset."""
         weight = self.config.trust / self.fps + self.config.accent * struck / (STRIKE * self.fps)

@@ -189,13 +189,16 @@ class UNetFollower(Follower):
             raise ScoreError("no score on the stand: call prepare() first")
         estimates = []
         for frame, peak in zip(*self.spectrogram.hear(samples), strict=True):
+            time = self.spectrogram.time(self._frame)
+            self._frame += 1
+            if self._frame % self.hurry:
+                estimates.append(self.tracker.coast(time))
+                continue
             logits, sounding, struck = self.hear(frame)
             quiet = self._is_quiet(float(peak), sounding)
-            time = self.spectrogram.time(self._frame)
             estimates.append(self.tracker.step(logits, time, quiet=quiet, struck=struck))
             if self.attention.hear(estimates[-1], quiet=quiet):
                 self._attend()
-            self._frame += 1
         return estimates
 
     def _is_quiet(self, peak: float, sounding: float) -> bool:
