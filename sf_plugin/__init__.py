@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sf_plugin.alignment import Alignment as Alignment
     from sf_plugin.api import align as align
     from sf_plugin.api import follow as follow
+    from sf_plugin.audio.keyboard import Keyboard as Keyboard
     from sf_plugin.audio.microphone import Microphone as Microphone
     from sf_plugin.errors import AudioError as AudioError
     from sf_plugin.errors import PluginError as PluginError
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Alignment": "sf_plugin.alignment",
+    "Keyboard": "sf_plugin.audio.keyboard",
     "Microphone": "sf_plugin.audio.microphone",
     "align": "sf_plugin.api",
     "follow": "sf_plugin.api",

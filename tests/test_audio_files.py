@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sf_plugin.audio.files import FileSource
+from sf_plugin.audio.keyboard import Keyboard
 from sf_plugin.audio.microphone import Microphone
+from sf_plugin.audio.network import TcpSource
 from sf_plugin.audio.pcm import PcmSource
 from sf_plugin.audio.resampler import MonoResampler
-from sf_plugin.audio.sources import open_source, register_sources
+from sf_plugin.audio.sources import open_file, open_source, register_sources
 from sf_plugin.errors import AudioError
 
 RATE = 22050
@@ -271,4 +273,10 @@ def test_sources_by_name(tmp_path: Path) -> None:
         open_source("pcm:s16le,fast")
     offered = {}
     register_sources(lambda scheme, factory, *, help="": offered.update({scheme: factory}))
-    assert offered == {"file": FileSource, "mic": Microphone, "pcm": PcmSource.from_spec}
+    assert offered == {
+        "file": open_file,
+        "mic": Microphone,
+        "midi": Keyboard,
+        "pcm": PcmSource.from_spec,
+        "tcp": TcpSource.from_spec,
+    }

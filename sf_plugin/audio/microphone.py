@@ -2,54 +2,32 @@
 
 from __future__ import annotations
 
-import atexit
-import importlib
+import json
 import logging
-import queue
+import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_plugin.audio.quiet import quiet_stderr
-from sf_plugin.audio.resampler import MonoResampler
+from sf_plugin.audio import recorder
+from sf_plugin.audio.live import DEVICE_TOLERANCE_SECONDS, SoundBuffer
+from sf_plugin.audio.recorder import HEADER, InputDevice, Task, fitting
 from sf_plugin.audio.source import Source
 from sf_plugin.errors import AudioError
 
 logger = logging.getLogger(__name__)
 
-BUFFER_SECONDS = 10.0
-"""Audio kept for a listener that is late."""
+CHANNELS = 2
+"""Recorded and mixed where no channel is chosen."""
 
-SILENT_DEVICE_SECONDS = 3.0
-"""A device that delivers nothing for so long is gone."""
-
-INCIDENT_SECONDS = 10.0
-"""Losses closer together are one incident."""
-
-SETTLE_SECONDS = 1.0
-"""A gap is flagged, and an incident told, within this time."""
-
+SEARCH_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class InputDevice:
-    """Something PortAudio can record from."""
-
-    index: int
-    name: str
-    host_api: str
-    channels: int
-    sample_rate: int
-    """Hz, the device's own."""
-    default: bool
 
 
 def list_devices() -> list[InputDevice]:
@@ -58,24 +36,16 @@ def list_devices() -> list[InputDevice]:
     Raises:
         AudioError: PortAudio is missing or does not start.
     """
-    sounddevice = _sounddevice()
-    default = sounddevice.default.device[0]
-    apis = sounddevice.query_hostapis()
-    return [
-        InputDevice(
-            index,
-            device["name"],
-            apis[device["hostapi"]]["name"],
-            device["max_input_channels"],
-            round(device["default_samplerate"]),
-            index == default,
-        )
-        for index, device in enumerate(sounddevice.query_devices())
-        if device["max_input_channels"] > 0
-    ]
+    listing = _Recording(Task(list=True))
+    try:
+        return [InputDevice(**device) for device in listing.open()["devices"]]
+    except AudioError as error:
+        raise AudioError(f"no microphone: {error}") from None
+    finally:
+        listing.end()
 
 
-def find_device(devices: list[InputDevice], wanted: str | int | None) -> InputDevice:
+def find_device(devices: Sequence[InputDevice], wanted: str | int | None) -> InputDevice:
     """The default for None; a number's device; else the one of this name or part of a name.
 
     Raises:
@@ -85,172 +55,195 @@ def find_device(devices: list[InputDevice], wanted: str | int | None) -> InputDe
         raise AudioError(
             "no microphone: the system shows no audio input: plug one in or start the audio server"
         )
-    if wanted is None or wanted == "":
-        return next((device for device in devices if device.default), devices[0])
-    number = wanted if isinstance(wanted, int) else int(wanted) if wanted.isdecimal() else None
-    if number is not None:
-        fitting = [device for device in devices if device.index == number]
-    else:
-        name = str(wanted).casefold()
-        fitting = [device for device in devices if device.name.casefold() == name] or [
-            device for device in devices if name in device.name.casefold()
-        ]
-    if not fitting:
+    found = fitting(devices, wanted)
+    if found is None:
         there = ", ".join(f"{device.index} {device.name!r}" for device in devices)
         raise AudioError(f"no microphone called {wanted!r}: there are {there}")
-    return fitting[0]
+    return found
 
 
 class Microphone(Source):
-    """Records from a device until closed.
+    """Records from a device until closed, in a process of its own.
 
     The device is chosen by a part of its name, upper or lower case; a number is
-    taken as its index.  It opens when `blocks` is first asked for a block.
+    taken as its index.  It opens when `blocks` is first asked for a block.  One that goes
+    away is looked for by its name; until it is back, silence keeps the time.
 
     Args:
         device: part of a name, an index, or None for the system's default.
-        rate: Hz to record at; the device's own where None.
+        channel: the one to hear, counted from 1; the mean of the first two where None.
+        rate: Hz to record at; the device's own where None or where it cannot.
+
+    Raises:
+        AudioError: there is no such device or channel.
     """
 
     live = True
 
-    def __init__(self, device: str | int | None = None, *, rate: int | None = None) -> None:
-        self._sounddevice = _sounddevice()
+    def __init__(
+        self,
+        device: str | int | None = None,
+        *,
+        channel: int | None = None,
+        rate: int | None = None,
+    ) -> None:
         self.device = find_device(list_devices(), device)
-        self._rate = rate or self.device.sample_rate
-        self._closed = False
-        self._finished = False
-        self._last_callback: float | None = None
-        self._gap = self._gap_ended = 0.0
-        self._queue: queue.Queue[NDArray[np.float32]] = queue.Queue()
-        self._waiting_frames = 0
-        self._taken_frames = 0
-        self._dropped_frames = 0
+        if channel is not None and not 1 <= channel <= self.device.channels:
+            raise AudioError(
+                f"microphone {self.device.name!r} has no channel {channel}: "
+                f"choose one of 1 to {self.device.channels}"
+            )
+        self._name = lasting_name(self.device, device)
+        self._channel = channel
+        self._rate = rate or 0
+        self._closed = threading.Event()
+        self._recording: _Recording | None = None
+        self._buffer = SoundBuffer(
+            f"microphone {self.device.name!r}", tolerance=DEVICE_TOLERANCE_SECONDS
+        )
 
     @property
     def dropped_seconds(self) -> float:  # type: ignore[override]
-        """About how much audio was lost so far."""
-        return self._dropped_frames / self._rate
+        """About how much audio was lost so far, also while the device was gone."""
+        return self._buffer.dropped_seconds
+
+    @property
+    def waiting_seconds(self) -> float:  # type: ignore[override]
+        """Audio recorded and not yet taken."""
+        return self._buffer.waiting_seconds
 
     def blocks(self, sample_rate: int) -> Iterator[NDArray[np.float32]]:
-        resampler = MonoResampler(self._rate, sample_rate)
-        with self._stream():
-            for frames in self._recorded():
-                block = resampler.feed(frames)
-                if len(block):
-                    yield block
-        rest = resampler.finish()
-        if len(rest):
-            yield rest
+        with self._opened() as rate:
+            yield from self._buffer.blocks(sample_rate, rate)
+
+    def recorded(self) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """(n, channels) samples as the device gives them and their rate in Hz."""
+        with self._opened() as rate:
+            yield from self._buffer.sound(rate)
 
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
+        self._buffer.close()
 
     @contextmanager
-    def _stream(self) -> Iterator[None]:
-        error_type = self._sounddevice.PortAudioError
+    def _opened(self) -> Iterator[int]:
+        """Records meanwhile; the rate in Hz."""
+        recording = self._record(self.device.index)
+        thread = threading.Thread(
+            target=self._keep_recording, args=(recording,), name="microphone", daemon=True
+        )
+        thread.start()
         try:
-            stream = self._sounddevice.InputStream(
-                device=self.device.index,
-                channels=min(2, self.device.channels),
-                samplerate=self._rate,
-                dtype="float32",
-                callback=self._callback,
-                finished_callback=self._finish,
-            )
-            stream.start()
-        except error_type as error:
-            raise AudioError(
-                f"microphone {self.device.name!r} cannot record at {self._rate} Hz "
-                f"({error}): close other programs that use it or choose another"
-            ) from None
-        try:
-            yield
+            yield recording.rate
         finally:
-            self._release(stream)
+            self.close()
+            self._end_recording()
+            thread.join(CLOSE_SECONDS)
+            self._end_recording()
 
-    def _release(self, stream: Any) -> None:
-        """Closes the stream; PortAudio waits for ever where the audio server died."""
-        closing = threading.Thread(target=stream.close, name="close microphone", daemon=True)
-        closing.start()
-        closing.join(CLOSE_SECONDS)
-        if closing.is_alive():
-            atexit.unregister(self._sounddevice._exit_handler)
+    def _end_recording(self) -> None:
+        if self._recording is not None:
+            self._recording.end()
 
-    def _callback(self, data: NDArray[np.float32], frames: int, _time: Any, status: Any) -> None:
-        now = time.perf_counter()
-        gap = now - (self._last_callback or now) - frames / self._rate
-        self._last_callback = now
-        if gap > self._gap or now - self._gap_ended > SETTLE_SECONDS:
-            self._gap, self._gap_ended = gap, now
-        if status.input_overflow:
-            self._dropped_frames += max(frames, round(self._gap * self._rate))
-            self._gap = 0.0
-        if self._waiting_frames - self._taken_frames + frames > BUFFER_SECONDS * self._rate:
-            self._dropped_frames += frames
-            return
-        self._waiting_frames += frames
-        self._queue.put_nowait(data.copy())
+    def _record(self, wanted: str | int, *, wait: bool = False) -> _Recording:
+        task = Task(wanted, self._channel or CHANNELS, self._rate, wait)
+        recording = self._recording = _Recording(task)
+        try:
+            opened = recording.open()
+        except AudioError as error:
+            raise AudioError(
+                f"microphone {self.device.name!r} cannot record ({error}): close other programs "
+                "that use it or choose another"
+            ) from None
+        recording.rate, recording.channels = opened["rate"], opened["channels"]
+        if self._channel is not None and recording.channels < self._channel:
+            recording.end()
+            raise AudioError(f"microphone {self.device.name!r} has no channel {self._channel}")
+        return recording
 
-    def _finish(self) -> None:
-        self._finished = True
-
-    def _recorded(self) -> Iterator[NDArray[np.float32]]:
-        losses = _Losses(self.device.name)
-        heard_at = time.monotonic()
-        while not self._closed:
-            losses.hear(self.dropped_seconds, time.monotonic())
+    def _keep_recording(self, recording: _Recording | None) -> None:
+        there = True
+        while not self._closed.is_set():
+            if recording is not None:
+                there = self._relay(recording, there)
+            if self._closed.is_set():
+                return
+            self._buffer.absent = True
+            if there:
+                there = False
+                logger.warning(
+                    "microphone %r is gone: silence is heard until it is back: is it still "
+                    "plugged in?",
+                    self.device.name,
+                )
+            self._closed.wait(SEARCH_SECONDS)
             try:
-                frames = self._queue.get(timeout=0.2)
-            except queue.Empty:
-                if self._finished or time.monotonic() - heard_at > SILENT_DEVICE_SECONDS:
-                    raise AudioError(
-                        f"microphone {self.device.name!r} stopped: is it still plugged in?"
-                    ) from None
-                continue
-            heard_at = time.monotonic()
-            self._taken_frames += len(frames)
-            yield frames
-        losses.hear(self.dropped_seconds, float("inf"))
+                recording = self._record(self._name, wait=True)
+            except AudioError as error:
+                recording = None
+                logger.debug("%s", error)
+
+    def _relay(self, recording: _Recording, there: bool) -> bool:
+        """Hear one recording to its end; whether the device was there then."""
+        for samples, came, lost in recording.blocks():
+            if not there:
+                there = True
+                logger.warning("microphone %r is back", self.device.name)
+            if self._channel is not None:
+                samples = samples[:, self._channel - 1 : self._channel]
+            self._buffer.push(samples, recording.rate, came, lost)
+        recording.end()
+        return there
 
 
-class _Losses:
-    """Tells of lost audio once per incident, a moment after it began."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._known = self._before = 0.0
-        self._last = float("-inf")
-        self._due: float | None = None
-
-    def hear(self, dropped_seconds: float, now: float) -> None:
-        """So much has been lost so far."""
-        if dropped_seconds > self._known:
-            if now - self._last > INCIDENT_SECONDS:
-                self._before, self._due = self._known, now + SETTLE_SECONDS
-            self._known, self._last = dropped_seconds, now
-        if self._due is not None and now >= self._due:
-            self._due = None
-            logger.warning(
-                "microphone %r: about %.2f s of audio lost: the computer is too slow or was busy",
-                self._name,
-                self._known - self._before,
-            )
+def lasting_name(device: InputDevice, wanted: str | int | None) -> str:
+    """What finds a device again: the number that ALSA gives a card may change."""
+    if isinstance(wanted, str) and wanted and not wanted.isdecimal():
+        return wanted
+    return device.name.partition(" (hw:")[0]
 
 
-def _sounddevice() -> Any:
-    """The sounddevice module, started without the sound libraries' chatter on stderr."""
-    if "sounddevice" in sys.modules:
-        return sys.modules["sounddevice"]
-    try:
-        with quiet_stderr():
-            return importlib.import_module("sounddevice")
-    except ImportError:
-        raise AudioError("no microphone: sounddevice is missing: pip install sounddevice") from None
-    except OSError as error:
-        raise AudioError(
-            f"no microphone: PortAudio is missing ({error}): install it (Debian: apt install "
-            "libportaudio2)"
-        ) from None
-    except Exception as error:
-        raise AudioError(f"no microphone: PortAudio does not start: {error}") from None
+class _Recording:
+    """The recorder at work in its process."""
+
+    rate = 0
+    channels = 0
+
+    def __init__(self, task: Task) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", recorder.__file__, json.dumps(asdict(task))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self._process.stdout is not None
+        self._out = self._process.stdout
+
+    def open(self) -> dict[str, Any]:
+        """What it says first.
+
+        Raises:
+            AudioError: it cannot do its task.
+        """
+        try:
+            said: dict[str, Any] = json.loads(self._out.readline())
+        except ValueError:
+            said = {"error": "PortAudio does not answer"}
+        if "error" in said:
+            self.end()
+            raise AudioError(said["error"])
+        return said
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.float32], float, bool]]:
+        """(n, channels) samples, when they came, and whether some before them were lost."""
+        while len(header := self._out.read(HEADER.size)) == HEADER.size:
+            came, size, lost = HEADER.unpack(header)
+            data = self._out.read(size)
+            if len(data) < size:
+                return
+            yield np.frombuffer(data, np.float32).reshape(-1, self.channels), came, lost
+
+    def end(self) -> None:
+        """Stop it; more than once is harmless."""
+        self._process.kill()
+        self._process.wait()

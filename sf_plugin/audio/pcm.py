@@ -6,6 +6,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -20,6 +21,54 @@ ENCODINGS = {"s16le": ("<i2", 1 / 32768), "f32le": ("<f4", 1.0)}
 
 READ_BYTES = 16384
 POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class PcmFormat:
+    """Interleaved samples without a header.
+
+    Attributes:
+        encoding: "s16le" or "f32le".
+        rate: Hz.
+        channels: samples per frame.
+
+    Raises:
+        AudioError: an attribute is none of these.
+    """
+
+    encoding: str = "s16le"
+    rate: int = 44100
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        if self.encoding not in ENCODINGS:
+            known = " or ".join(ENCODINGS)
+            raise AudioError(f"raw audio: {self.encoding!r} is no known encoding: use {known}")
+        if not 1000 <= self.rate <= 768000:
+            raise AudioError(f"raw audio: rate {self.rate} Hz is not in 1000 to 768000")
+        if not 1 <= self.channels <= 64:
+            raise AudioError(f"raw audio: {self.channels} channels is not in 1 to 64")
+
+    @classmethod
+    def from_spec(cls, spec: str) -> PcmFormat:
+        """Described as `[ENCODING[,RATE[,CHANNELS]]]`."""
+        parts = [part.strip() for part in spec.split(",")] if spec else []
+        try:
+            encoding, rate, channels = [*parts, *("s16le", "44100", "1")[len(parts) :]]
+            return cls(encoding, int(rate), int(channels))
+        except ValueError:
+            raise AudioError(
+                f"raw audio {spec!r}: write ENCODING,RATE,CHANNELS such as s16le,44100,2"
+            ) from None
+
+    def read(self, data: bytes) -> tuple[NDArray[np.float32], bytes]:
+        """(n, channels) samples, full scale 1.0, and the bytes after the last whole frame."""
+        dtype, scale = ENCODINGS[self.encoding]
+        frame_bytes = np.dtype(dtype).itemsize * self.channels
+        whole = len(data) // frame_bytes * frame_bytes
+        frames = np.frombuffer(data[:whole], dtype).reshape(-1, self.channels)
+        with np.errstate(invalid="ignore"):
+            return frames * np.float32(scale), data[whole:]
 
 
 class PcmSource(Source):
@@ -44,43 +93,25 @@ class PcmSource(Source):
         channels: int = 1,
         file: BinaryIO | None = None,
     ) -> None:
-        if encoding not in ENCODINGS:
-            known = " or ".join(ENCODINGS)
-            raise AudioError(f"raw audio: {encoding!r} is no known encoding: use {known}")
-        if not 1000 <= rate <= 768000:
-            raise AudioError(f"raw audio: rate {rate} Hz is not in 1000 to 768000")
-        if not 1 <= channels <= 64:
-            raise AudioError(f"raw audio: {channels} channels is not in 1 to 64")
+        self._format = PcmFormat(encoding, rate, channels)
         self._file = sys.stdin.buffer if file is None else file
         if self._file.isatty():
             raise AudioError("standard input is a terminal: pipe raw audio into it")
-        self._encoding, self._rate, self._channels = encoding, rate, channels
         self._closed = False
 
     @classmethod
     def from_spec(cls, spec: str) -> PcmSource:
         """Standard input described as `[ENCODING[,RATE[,CHANNELS]]]`."""
-        parts = [part.strip() for part in spec.split(",")] if spec else []
-        try:
-            encoding, rate, channels = [*parts, *("s16le", "44100", "1")[len(parts) :]]
-            return cls(encoding, int(rate), int(channels))
-        except ValueError:
-            raise AudioError(
-                f"raw audio {spec!r}: write ENCODING,RATE,CHANNELS such as s16le,44100,2"
-            ) from None
+        form = PcmFormat.from_spec(spec)
+        return cls(form.encoding, form.rate, form.channels)
 
     def blocks(self, sample_rate: int) -> Iterator[NDArray[np.float32]]:
-        dtype, scale = ENCODINGS[self._encoding]
-        frame_bytes = np.dtype(dtype).itemsize * self._channels
-        resampler = MonoResampler(self._rate, sample_rate)
+        resampler = MonoResampler(self._format.rate, sample_rate)
         pending, heard = b"", False
         while (data := self._read()) is not None:
-            pending += data
-            whole = len(pending) // frame_bytes * frame_bytes
-            frames = np.frombuffer(pending[:whole], dtype).reshape(-1, self._channels)
-            pending = pending[whole:]
+            frames, pending = self._format.read(pending + data)
             heard = heard or len(frames) > 0
-            block = resampler.feed(frames * np.float32(scale))
+            block = resampler.feed(frames)
             if len(block):
                 yield block
         if self._closed:

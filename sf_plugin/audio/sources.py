@@ -6,26 +6,42 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sf_plugin.audio.files import FileSource
+from sf_plugin.audio.keyboard import Keyboard, MidiFile, is_midi_file
 from sf_plugin.audio.microphone import Microphone
+from sf_plugin.audio.network import TcpSource
 from sf_plugin.audio.pcm import PcmSource
 from sf_plugin.audio.source import Source
 from sf_plugin.hookspecs import RegisterSource, hookimpl
 
+
+def open_file(path: str | Path) -> Source:
+    """An audio file, or a MIDI file to be played.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
+    return MidiFile(path) if is_midi_file(path) else FileSource(path)
+
+
 BUILT_IN: dict[str, Callable[[str], Source]] = {
-    "file": FileSource,
+    "file": open_file,
     "mic": Microphone,
+    "midi": Keyboard,
     "pcm": PcmSource.from_spec,
+    "tcp": TcpSource.from_spec,
 }
 HELP = {
-    "file": "an audio file",
+    "file": "an audio or MIDI file",
     "mic": "a microphone by part of its name",
+    "midi": "a MIDI keyboard by part of its port's name",
     "pcm": "raw standard input: s16le or f32le,RATE,CHANNELS",
+    "tcp": "raw samples from whoever connects: [HOST:]PORT,s16le or f32le,RATE,CHANNELS",
 }
 
 
 @hookimpl
 def register_sources(register: RegisterSource) -> None:
-    """Files, microphones and standard input."""
+    """Files, microphones, MIDI keyboards, standard input and the network."""
     for scheme, factory in BUILT_IN.items():
         register(scheme, factory, help=HELP[scheme])
 
@@ -47,4 +63,4 @@ def open_source(
     scheme, colon, rest = str(spec).partition(":")
     if isinstance(spec, str) and colon and scheme in schemes and not Path(spec).exists():
         return schemes[scheme](rest)
-    return FileSource(spec)
+    return open_file(spec)

@@ -34,7 +34,10 @@ class InstrumentError(ScoreFollowerError):
 
 @dataclass(frozen=True)
 class Instrument:
-    """A General MIDI program (from 0) of a soundfont; the Salamander grand has neither."""
+    """A General MIDI program (from 0) of a soundfont; two have neither.
+
+    "salamander" are recordings, "keyboard" is how the events of a MIDI keyboard are heard.
+    """
 
     name: str
     soundfont: Path | None = None
@@ -60,9 +63,10 @@ INSTRUMENTS = {
             )
         ),
         Instrument("salamander"),
+        Instrument("keyboard"),
     )
 }
-HELD_OUT_INSTRUMENTS = ("salamander",)
+HELD_OUT_INSTRUMENTS = ("salamander", "keyboard")
 TRAINING_INSTRUMENTS = tuple(name for name in INSTRUMENTS if name not in HELD_OUT_INSTRUMENTS)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from sf_plugin.audio.piano import Piano
 from sf_plugin.dataset import salamander
 from sf_plugin.dataset.instruments import Instrument, instrument_named, salamander_folder
 from sf_plugin.dataset.midi import midi_file
@@ -64,16 +65,19 @@ def render(
         notes["velocity"] = np.clip(np.round(127 * (notes["velocity"] / 127) ** touch), 1, 127)
     last = float((notes["onset"] + notes["duration"]).max(initial=0))
     samples = int((last + tail) * sample_rate)
-    if instrument.soundfont is None:
+    stereo: NDArray[np.floating]
+    if instrument.name == "keyboard":
+        stereo = _keyboard(notes, pedals, sample_rate, samples)[None]
+    elif instrument.soundfont is None:
         cents = np.zeros(128) if tuning is None else tuning
         folder = salamander_folder(cache)
         ends = damped(notes, pedals)
-        stereo: NDArray[np.floating] = salamander.play(
+        stereo = salamander.play(
             notes, ends, folder, sample_rate, samples, cents
         )
     else:
         stereo = _fluidsynth(notes, instrument.soundfont, instrument.program, pedals, tuning)
-    sides = {"both": slice(None), "left": slice(0, 1), "right": slice(1, 2)}
+    sides = {"both": slice(None), "left": slice(0, 1), "right": slice(-1, None)}
     sound = stereo[sides[channel]].mean(0, dtype=np.float32)
     if instrument.soundfont is not None and sample_rate != SAMPLER_RATE:
         sound = soxr.resample(sound, SAMPLER_RATE, sample_rate)
@@ -107,6 +111,20 @@ def out_of_tune(
     Both are standard deviations.  A concert grand has a spread below 1, an old upright 10.
     """
     return rng.normal(0, overall) + rng.normal(0, spread, 128)
+
+
+def _keyboard(
+    notes: np.ndarray, pedals: np.ndarray | None, sample_rate: int, samples: int
+) -> NDArray[np.float32]:
+    """(samples,) as the events of a MIDI keyboard are heard."""
+    piano, parts, seconds = Piano(sample_rate), [], 0.0
+    for message in midi_file(notes, 0, pedals):
+        seconds += message.time
+        at = round(seconds * sample_rate)
+        parts.append(piano.render(max(0, at - piano.now)))
+        piano.hear(message, at)
+    parts.append(piano.render(max(0, samples - piano.now)))
+    return np.concatenate(parts)
 
 
 def _fluidsynth(

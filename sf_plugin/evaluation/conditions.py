@@ -47,6 +47,9 @@ CONDITIONS = {
     "other-piano": Condition(
         "at home, on a piano never heard", acoustics="room", instruments=("salamander",)
     ),
+    "keyboard": Condition(
+        "human timing, on a MIDI keyboard whose events are heard", instruments=("keyboard",)
+    ),
     "audience": Condition(
         "in a hall, after people talk and before they applaud",
         acoustics="hall",
