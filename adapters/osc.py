@@ -17,6 +17,14 @@ when they change.
 Profile `inscore`: `/ITL/scene/cursor ,sf` "x" and "y" in the scene's -1 to 1, and
 `/ITL/scene/score ,si` "page" n.
 
+Profiles that tell others which measure has come, once each, while the follower is sure:
+`musescore` (`/select-measure ,i` measure, and `/goto ,i` page at turns), `qlab`
+(`/cue/mN/start`, the cue with the number "m" and the measure) and `ardour`
+(`/marker ,s` "mN", the marker of that name).  `reaper` is told the tempo,
+`/tempo/raw ,f` quarter notes a minute, when it changes.
+
+Profile `beats` is sent at a steady rate: see `sf_adapters.osc_beats`.
+
 The messages of one event travel in one bundle with the time tag "immediately": the
 clocks of two machines differ by more than the network's delay.
 """
@@ -32,6 +40,7 @@ from pythonosc.osc_bundle import OscBundle
 from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message_builder import OscMessageBuilder
 
+from sf_adapters.osc_beats import Beats
 from sf_plugin.errors import SinkError
 from sf_plugin.hookspecs import RegisterSink, hookimpl
 from sf_plugin.positions import Event, Jump, PageTurn, Position, StateChange
@@ -45,6 +54,9 @@ logger = logging.getLogger(__name__)
 Message = tuple[str, str, tuple[int | float | str, ...]]
 """Address, type tags, arguments."""
 
+SURE = 0.6
+"""Confidence with which others are told of a measure, as of a page turn."""
+
 
 @hookimpl
 def register_sinks(register: RegisterSink) -> None:
@@ -52,7 +64,8 @@ def register_sinks(register: RegisterSink) -> None:
     register(
         "osc",
         OscSink,
-        help="send events by OSC over UDP; profiles: sf, antescofo, inscore",
+        help="send events by OSC over UDP; profiles: sf, antescofo, inscore, musescore, qlab, "
+        "ardour, reaper, beats",
         metavar="HOST:PORT[,PROFILE]",
     )
 
@@ -133,18 +146,105 @@ class Inscore:
                 yield "/ITL/scene/score", "si", ("page", event.page)
 
 
-Profile = Native | Antescofo | Inscore
+class _Arrivals:
+    """Tells when the music has come to another measure."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._measure: int | None = None
+
+    def arrived(self, event: Event) -> int | None:
+        """The measure, where it is another than the last."""
+        if (
+            not isinstance(event, Position)
+            or event.state != "tracking"
+            or event.confidence < SURE
+            or event.measure in (None, self._measure)
+        ):
+            return None
+        self._measure = event.measure
+        return event.measure
+
+
+class MuseScore(_Arrivals):
+    """Profile `musescore`.  A measure is selected on the page that is shown only, since
+    MuseScore turns to what it selects."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
+        self._shown: int | None = None
+
+    def messages(self, event: Event) -> Iterator[Message]:
+        """What to send for an event."""
+        if isinstance(event, PageTurn) and not event.half:
+            self._shown = event.page
+            yield "/goto", "i", (event.page,)
+        elif isinstance(event, Position) and self._shown in (None, event.page):
+            measure = self.arrived(event)
+            if measure is not None:
+                yield "/select-measure", "i", (measure,)
+
+
+class Qlab(_Arrivals):
+    """Profile `qlab`."""
+
+    def messages(self, event: Event) -> Iterator[Message]:
+        """What to send for an event."""
+        measure = self.arrived(event)
+        if measure is not None:
+            yield f"/cue/m{measure}/start", "", ()
+
+
+class Ardour(_Arrivals):
+    """Profile `ardour`."""
+
+    def messages(self, event: Event) -> Iterator[Message]:
+        """What to send for an event."""
+        measure = self.arrived(event)
+        if measure is not None:
+            yield "/marker", "s", (f"m{measure}",)
+
+
+class Reaper:
+    """Profile `reaper`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._tempo: float | None = None
+
+    def messages(self, event: Event) -> Iterator[Message]:
+        """What to send for an event."""
+        if isinstance(event, Position) and event.tempo and event.tempo != self._tempo:
+            self._tempo = event.tempo
+            yield "/tempo/raw", "f", (event.tempo,)
+
+
+class Steady:
+    """Profile `beats`: nothing of events; `Beats` sends at its own rate."""
+
+    def __init__(self, layout: Layout) -> None:
+        pass
+
+    def messages(self, event: Event) -> Iterator[Message]:
+        """Nothing."""
+        return iter(())
+
+
+Profile = Native | Antescofo | Inscore | MuseScore | Qlab | Ardour | Reaper | Steady
 
 PROFILES: dict[str, Callable[[Layout], Profile]] = {
     "sf": Native,
     "antescofo": Antescofo,
     "inscore": Inscore,
+    "musescore": MuseScore,
+    "qlab": Qlab,
+    "ardour": Ardour,
+    "reaper": Reaper,
+    "beats": Steady,
 }
 
 
-def bundle(messages: list[Message]) -> OscBundle:
-    """One bundle to be acted on when it arrives."""
-    builder = OscBundleBuilder(IMMEDIATELY)
+def bundle(messages: list[Message], when: float = IMMEDIATELY) -> OscBundle:
+    """One bundle to be acted on when it arrives, or at a time in seconds since 1970."""
+    builder = OscBundleBuilder(when)  # type: ignore[arg-type]
     for address, tags, arguments in messages:
         message = OscMessageBuilder(address)
         for tag, argument in zip(tags, arguments, strict=True):
@@ -186,6 +286,7 @@ class OscSink(Sink):
         self._socket: socket.socket | None = None
         self._address: Any = None
         self._profile: Profile | None = None
+        self._beats: Beats | None = None
         self._warned = False
 
     def open(self, score: Score, layout: Layout) -> None:
@@ -202,21 +303,33 @@ class OscSink(Sink):
             ) from None
         self._socket.setblocking(False)
         self._profile = PROFILES[self._profile_name](layout)
+        if isinstance(self._profile, Steady):
+            self._beats = Beats(score, layout, self._send)
+
+    def extend(self, layout: Layout) -> None:
+        if self._beats is not None:
+            self._beats.extend(layout)
 
     def emit(self, event: Event) -> None:
-        if self._socket is None or self._profile is None:
-            return
-        messages = list(self._profile.messages(event))
-        if not messages:
+        if self._beats is not None:
+            self._beats.hear(event)
+        if self._profile is not None:
+            self._send(list(self._profile.messages(event)))
+
+    def _send(self, messages: list[Message], when: float = IMMEDIATELY) -> None:
+        if self._socket is None or not messages:
             return
         try:
-            self._socket.sendto(bundle(messages).dgram, self._address)
+            self._socket.sendto(bundle(messages, when).dgram, self._address)
         except OSError as error:
             if not self._warned:
                 logger.warning("OSC to %s:%d does not get out: %s", self._host, self._port, error)
                 self._warned = True
 
     def close(self) -> None:
+        beats, self._beats = self._beats, None
+        if beats is not None:
+            beats.close()
         opened, self._socket = self._socket, None
         if opened is not None:
             opened.close()

@@ -1,4 +1,5 @@
-"""Page turns as another program receives them, through virtual ports on a JACK server."""
+"""Page turns as another program receives them, and wishes as it sends them, through virtual
+ports on a JACK server."""
 
 from __future__ import annotations
 
@@ -14,9 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jackd import jack_server, needs_jackd, start, stop
 
-from sf_adapters.midi import PageTurnSink, TurnProfile, find_port, parse_turn
+from sf_adapters.midi import APPS, KINDS, PROFILES, PageTurnSink, TurnProfile, parse_turn
+from sf_adapters.midi_control import DEFAULTS, MidiControl, Switches, parse_control
+from sf_plugin.controls import Controls
 from sf_plugin.errors import SinkError
-from sf_plugin.positions import PageTurn, StateChange
+from sf_plugin.midi_ports import find_port
+from sf_plugin.positions import Control, PageTurn, StateChange
 from sf_plugin.score.layout import Layout, PageLayout
 from sf_plugin.score.model import Score
 
@@ -33,11 +37,20 @@ sys.stdin.read()
 port.close()
 """
 
+PEDAL = """
+import sys, mido
+port = mido.open_output("pedal", virtual=True, client_name="Foot Switch")
+print("ready")
+for line in sys.stdin:
+    port.send(mido.Message.from_str(line))
+"""
+
 WITHOUT_RTMIDI = """
 import sys
 sys.modules["rtmidi"] = None
 from sf_adapters.midi import PageTurnSink
 from sf_plugin.errors import SinkError
+from sf_plugin.midi_ports import find_port
 try:
     PageTurnSink("reader").open(None, None)
 except SinkError as error:
@@ -65,6 +78,19 @@ def open_reader() -> subprocess.Popen[str]:
     process = start(READER)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
+
+
+def open_pedal() -> subprocess.Popen[str]:
+    process = start(PEDAL)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def press(pedal: subprocess.Popen[str], *messages: str) -> None:
+    assert pedal.stdin is not None
+    for message in messages:
+        pedal.stdin.write(message + "\n")
+    pedal.stdin.flush()
 
 
 @pytest.fixture
@@ -155,6 +181,30 @@ def test_another_program_receives_the_turns(
 
 
 @needs_jackd
+def test_the_reader_shows_the_page_that_the_session_begins_with(
+    reader: subprocess.Popen[str],
+) -> None:
+    controls = Controls(50)
+    controls.shown = 38
+    with PageTurnSink("reader") as sink:
+        sink.attach(controls)
+        sink.open(SCORE, LAYOUT)
+        turn(sink, 39)
+    assert lines(reader, 3) == [*CC_NEXT, *QUIET]
+
+
+@needs_jackd
+def test_the_value_may_be_another(reader: subprocess.Popen[str]) -> None:
+    with PageTurnSink("reader,note=16,channel=15,value=90") as sink:
+        sink.open(SCORE, LAYOUT)
+        turn(sink, 2)
+    assert lines(reader, 2) == [
+        "note_on channel=14 note=16 velocity=90",
+        "note_off channel=14 note=16 velocity=0",
+    ]
+
+
+@needs_jackd
 def test_notes_are_off_after_an_error(reader: subprocess.Popen[str]) -> None:
     with pytest.raises(RuntimeError), PageTurnSink("reader") as sink:
         sink.open(SCORE, LAYOUT)
@@ -221,6 +271,10 @@ def test_targets() -> None:
     assert parse_turn("Piano, cc=20, prev=30") == ("Piano", TurnProfile("cc", 20, 30, 1))
     assert parse_turn("Piano,note") == ("Piano", TurnProfile("note", 60, 59, 1))
     assert parse_turn("Piano,program,channel=16") == ("Piano", TurnProfile("program", 1, 0, 16))
+    assert parse_turn("P,mobilesheets") == ("P", TurnProfile("note", 16, 15, 15))
+    assert parse_turn("P,mobilesheets=40,prev=3") == ("P", TurnProfile("note", 40, 3, 15))
+    assert parse_turn("P,forscore,value=1") == ("P", TurnProfile("cc", 67, 66, 1, 1))
+    assert parse_turn("P,prev=0") == ("P", TurnProfile("cc", 67, 0, 1))
     assert parse_turn("A:B 28:0,cc-page=0") == ("A:B 28:0", TurnProfile("cc-page", 0, 127, 1))
 
 
@@ -237,11 +291,23 @@ def test_targets() -> None:
         "P,channel",
         "P,note=5,prev=5",
         "P,cc,note",
+        "P,cc=",
+        "P,value=0",
+        "P,number=5",
+        "P,prev",
+        "P,forscore,okular",
     ],
 )
 def test_targets_that_are_none(target: str) -> None:
     with pytest.raises(SinkError, match="page turns"):
         PageTurnSink(target)
+
+
+def test_each_program_has_a_profile() -> None:
+    assert not set(APPS) & set(KINDS) and set(PROFILES) == set(APPS) | set(KINDS)
+    for name in PROFILES:
+        _, profile = parse_turn(f"P,{name}")
+        assert profile.kind in KINDS and profile.number != profile.previous
 
 
 def test_more_pages_than_a_controller_counts() -> None:
@@ -276,3 +342,115 @@ def test_a_reader_that_obeys_shows_the_page(kind: str, channel: int, pages: list
                 number = message.bytes()[1]
                 shown += {67: 1, 66: -1}[number]
         assert shown == page
+
+
+# wishes
+
+
+def wishes(controls: Controls, count: int) -> list[tuple[str, int | None]]:
+    taken: list[Control] = []
+
+    def enough() -> bool:
+        taken.extend(controls.taken())
+        return len(taken) >= count
+
+    until(enough)
+    return [(wish.action, wish.page) for wish in taken]
+
+
+@needs_jackd
+def test_a_pedal_is_obeyed(server: None) -> None:
+    pedal = open_pedal()
+    controls = Controls(3)
+    controls.shown = 2
+    with MidiControl("FOOT,next=cc:67,previous=note:3,reset=program:7,pause=note:36") as sink:
+        sink.attach(controls)
+        sink.open(SCORE, LAYOUT)
+        press(pedal, "control_change control=67 value=127", "control_change control=67 value=0")
+        press(pedal, "note_on note=3", "note_off note=3", "program_change program=7")
+        press(pedal, "control_change control=66 value=127", "note_on note=67", "clock")
+        press(pedal, "note_on note=36", "note_on note=36 velocity=0")
+        expected = [("show", 3), ("show", 1), ("reset", None), ("pause", None)]
+        assert wishes(controls, 4) == expected
+        controls.paused = True
+        press(pedal, "note_on note=36")
+        assert wishes(controls, 1) == [("resume", None)]
+        sink.close()
+        press(pedal, "note_on note=36")
+    stop(pedal)
+    assert not list(controls.taken())
+
+
+@needs_jackd
+def test_a_pedal_that_is_unplugged_is_heard_again(
+    server: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    controls = Controls(3)
+    pedal = open_pedal()
+    with MidiControl("foot") as sink:
+        sink.attach(controls)
+        sink.open(SCORE, LAYOUT)
+        stop(pedal)
+        until(lambda: any("is gone" in message for message in caplog.messages))
+        pedal = open_pedal()
+        until(lambda: any("is back" in message for message in caplog.messages))
+        press(pedal, "control_change control=67 value=127")
+        assert wishes(controls, 1) == [("show", 2)]
+        stop(pedal)
+
+
+@needs_jackd
+def test_no_pedal_at_all(server: None) -> None:
+    with pytest.raises(SinkError, match="there is no MIDI input at all"):
+        MidiControl("foot").open(SCORE, LAYOUT)
+
+
+def heard(switches: Switches, *messages: str) -> list[str | None]:
+    return [switches.hear(mido.Message.from_str(message)) for message in messages]
+
+
+def test_a_controller_is_pressed_once_on_its_way_down() -> None:
+    way = (1, 40, 63, 64, 90, 127, 90, 63, 40, 70, 31, 64)
+    said = heard(Switches(DEFAULTS), *(f"control_change control=67 value={v}" for v in way))
+    assert [value for value, wish in zip(way, said, strict=True) if wish] == [64, 64]
+
+
+def test_one_channel_is_heard() -> None:
+    port, switches = parse_control("pad, next=note:5, next=cc:5, channel=3")
+    assert port == "pad"
+    assert heard(
+        switches,
+        "note_on channel=1 note=5",
+        "note_on channel=2 note=5",
+        "control_change channel=2 control=5 value=127",
+        "control_change channel=3 control=5 value=127",
+        "clock",
+    ) == [None, "next", "next", None, None]
+
+
+def test_without_wishes_a_pedal_turns_pages() -> None:
+    assert parse_control("foot")[1].wishes == DEFAULTS
+    assert parse_control("foot,channel=2")[1].wishes == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "",
+        ",next=cc:67",
+        "P,next",
+        "P,next=67",
+        "P,next=cc",
+        "P,next=cc:128",
+        "P,next=cc:-1",
+        "P,next=pitch:3",
+        "P,stop=cc:1",
+        "P,channel=0",
+        "P,channel=17",
+        "P,next=cc:1,previous=cc:1",
+    ],
+)
+def test_controls_that_are_none(target: str) -> None:
+    with pytest.raises(SinkError, match="MIDI control"):
+        MidiControl(target)

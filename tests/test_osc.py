@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,52 @@ def test_inscore_moves_its_cursor() -> None:
     ]
 
 
+def at(measure: int | None, page: int = 1, confidence: float = 0.9) -> Position:
+    label = None if measure is None else str(measure)
+    return replace(PLACE, measure=measure, label=label, page=page, confidence=confidence)
+
+
+JOURNEY = (
+    NOWHERE,
+    at(7, confidence=0.5),
+    at(7),
+    at(7),
+    at(8),
+    PageTurn(13.0, 2, 0.75),
+    at(9),
+    PageTurn(13.0, 3, 8.0, half=True),
+    at(9, page=2),
+    at(None, page=2),
+    replace(at(11, page=2), state="unsure"),
+    at(9, page=2),
+    at(7, page=1),
+    PageTurn(14.0, 1, 0.0),
+    at(7, page=1),
+)
+
+
+def test_musescore_selects_measures_of_the_page_that_it_shows() -> None:
+    assert received(JOURNEY, ",musescore", 6) == [
+        ["/select-measure", 7],
+        ["/select-measure", 8],
+        ["/goto", 2],
+        ["/select-measure", 9],
+        ["/goto", 1],
+        ["/select-measure", 7],
+    ]
+
+
+def test_cues_start_and_markers_are_gone_to_at_their_measure() -> None:
+    measures = (7, 8, 9, 7)
+    assert received(JOURNEY, ",qlab", 4) == [[f"/cue/m{number}/start"] for number in measures]
+    assert received(JOURNEY, ",ardour", 4) == [["/marker", f"m{number}"] for number in measures]
+
+
+def test_reaper_follows_the_tempo() -> None:
+    events = (PLACE, PLACE, NOWHERE, replace(PLACE, tempo=60.0), PLACE)
+    assert received(events, ",reaper", 3) == [["/tempo/raw", tempo] for tempo in (92.0, 60.0, 92.0)]
+
+
 def test_antescofo_counts_quarter_notes_from_the_start() -> None:
     measures = tuple(
         Measure(number, number / 10, (number + 1) / 10, onsets=((number / 10, 0.0), (0.9, 3.0)))
@@ -231,7 +278,8 @@ def test_targets() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["", "localhost", ":9000", "localhost:", "localhost:0", "a:65536", "a:-1", "a:9,qlab"]
+    "target",
+    ["", "localhost", ":9000", "localhost:", "localhost:0", "a:65536", "a:-1", "a:9,cubase"],
 )
 def test_targets_that_are_none(target: str) -> None:
     with pytest.raises(SinkError, match=r"HOST:PORT|choose sf, antescofo, inscore"):
