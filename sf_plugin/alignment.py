@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 
-from sf_plugin.errors import AudioError, ScoreError, ScoreFollowerError
+from sf_plugin.errors import AudioError, ScoreError
 from sf_plugin.positions import Estimate, Event, Jump, Position, State, StateChange
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.mapper import MeasureMapper
@@ -77,10 +74,14 @@ class Alignment:
         events: positions, jumps and changes of state, as a session tells them; a
             position's time is when the live follower would have known it.
         measures: every measure as often as it was played, in order of time.
+        layout: the pages' systems and measures.
+        name: of the score.
     """
 
     events: tuple[Event, ...]
     measures: tuple[MeasureTime, ...]
+    layout: Layout = field(default_factory=lambda: Layout(()))
+    name: str = "score"
 
     @property
     def positions(self) -> tuple[Position, ...]:
@@ -134,7 +135,7 @@ def make_alignment(
         if i + 1 < len(visits) and (onward := positions[visits[i + 1][0]].time) - end < SHORTEST:
             end = onward
         measures.append(_measure([positions[n] for n in visit], end, jumped[i], lag))
-    return Alignment(tuple(_events(positions, jumps)), tuple(measures))
+    return Alignment(tuple(_events(positions, jumps)), tuple(measures), layout, name)
 
 
 def _visits(positions: Sequence[Position], layout: Layout) -> list[list[int]]:
@@ -209,70 +210,3 @@ def _events(positions: Sequence[Position], jumps: dict[int, Jump]) -> Iterator[E
             state = position.state
         if n in jumps:
             yield jumps[n]
-
-
-# as text
-
-
-def json_lines(alignment: Alignment) -> str:
-    """Every event, as `scorefollow follow --out` writes them."""
-    return "".join(event.to_json() + "\n" for event in alignment.events)
-
-
-def csv_table(alignment: Alignment) -> str:
-    """A row a measure."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["time", "end", "page", "system", "measure", "label", "pass", "jump"])
-    for m in alignment.measures:
-        span = [f"{m.start:.3f}", f"{m.end:.3f}"]
-        place = [m.page, m.system, m.number, m.label, m.pass_, int(m.jumped)]
-        writer.writerow([*span, *place])
-    return table.getvalue()
-
-
-def audacity_labels(alignment: Alignment) -> str:
-    """A label track of Audacity, a label a measure."""
-    return "".join(f"{m.start:.3f}\t{m.end:.3f}\t{m.name}\n" for m in alignment.measures)
-
-
-def time_instants(alignment: Alignment) -> str:
-    """A time instants layer of Sonic Visualiser: every place passed, measures by name."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    for measure in alignment.measures:
-        for i, onset in enumerate(measure.onsets):
-            writer.writerow([f"{onset.time:.3f}", "" if i else measure.name])
-    return table.getvalue()
-
-
-@dataclass(frozen=True)
-class Format:
-    """A way to write an alignment; `suffix` of the files that are so, or none."""
-
-    help: str
-    suffix: str | None
-    write: Callable[[Alignment], str]
-
-
-FORMATS = {
-    "csv": Format("a row a measure", ".csv", csv_table),
-    "jsonl": Format("a position a frame, and jumps, as 'follow' writes", ".jsonl", json_lines),
-    "audacity": Format("a label track of Audacity, a label a measure", ".txt", audacity_labels),
-    "sonic-visualiser": Format(
-        "time instants of Sonic Visualiser, every place passed", None, time_instants
-    ),
-}
-
-
-def format_of(file: Path) -> Format:
-    """The format that the name of a file asks for.
-
-    Raises:
-        ScoreFollowerError: it asks for none.
-    """
-    for one in FORMATS.values():
-        if one.suffix == file.suffix.lower():
-            return one
-    known = ", ".join(one.suffix for one in FORMATS.values() if one.suffix)
-    raise ScoreFollowerError(f"{file}: ends with none of {known}: add --format")

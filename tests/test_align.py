@@ -20,7 +20,8 @@ from conftest import Run, make_layout
 from numpy.typing import NDArray
 
 import sf_plugin
-from sf_plugin.alignment import FORMATS, Alignment, make_alignment
+from sf_plugin.alignment import Alignment, make_alignment
+from sf_plugin.alignment_formats import FORMATS, UNKNOWN
 from sf_plugin.audio.spectrogram import Band, SpectrogramConfig
 from sf_plugin.cli import main
 from sf_plugin.errors import AudioError, ScoreError, ScoreFollowerError
@@ -188,7 +189,7 @@ def played() -> Alignment:
 
 
 def test_the_table_has_a_row_a_measure(played: Alignment) -> None:
-    table = list(csv.DictReader(FORMATS["csv"].write(played).splitlines()))
+    table = list(csv.DictReader(FORMATS["csv"].write(played, UNKNOWN).splitlines()))
     assert [(r["measure"], r["pass"], r["jump"]) for r in table] == [
         ("1", "1", "0"),
         ("2", "1", "0"),
@@ -202,13 +203,13 @@ def test_the_table_has_a_row_a_measure(played: Alignment) -> None:
 
 
 def test_labels_are_start_end_and_name(played: Alignment) -> None:
-    lines = [line.split("\t") for line in FORMATS["audacity"].write(played).splitlines()]
+    lines = [line.split("\t") for line in FORMATS["audacity"].write(played, UNKNOWN).splitlines()]
     assert [name for _, _, name in lines] == ["1", "2", "3", "→ 2 (2)", "3 (2)"]
     assert all(float(start) < float(end) for start, end, _ in lines)
 
 
 def test_instants_are_every_place_with_measures_by_name(played: Alignment) -> None:
-    instants = list(csv.reader(FORMATS["sonic-visualiser"].write(played).splitlines()))
+    instants = list(csv.reader(FORMATS["sonic-visualiser"].write(played, UNKNOWN).splitlines()))
     assert len(instants) == 5 * 4
     times = [float(time) for time, _ in instants]
     assert times == sorted(times)
@@ -217,7 +218,9 @@ def test_instants_are_every_place_with_measures_by_name(played: Alignment) -> No
 
 
 def test_lines_are_events_in_order_of_time(played: Alignment) -> None:
-    events = [event_from_json(line) for line in FORMATS["jsonl"].write(played).splitlines()]
+    events = [
+        event_from_json(line) for line in FORMATS["jsonl"].write(played, UNKNOWN).splitlines()
+    ]
     assert tuple(events) == played.events
     assert [e.time for e in events] == sorted(e.time for e in events)
     assert sum(isinstance(e, Position) for e in events) == len(played.positions)
@@ -259,7 +262,7 @@ def test_the_command_writes_what_the_file_name_says(
     [
         (("--audio", "missing.wav"), "missing.wav"),
         (("--audio", "silent.wav"), "no note was heard"),
-        (("--audio", "WAV", "--out", "take"), "take: ends with none of .csv, .jsonl, .txt"),
+        (("--audio", "WAV", "--out", "take"), "take: ends with none of .csv, .beats, .jsonl, .txt"),
         (("--audio", "WAV", "--out", "no/such/take.csv"), "no such folder"),
         (("--audio", "WAV", "--follower", "nobody"), "no follower 'nobody'"),
     ],

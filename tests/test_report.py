@@ -3,6 +3,9 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,18 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sf_adapters.report import (
-    CLOCK_STEPS,
-    PLACE_STEPS,
-    Recorder,
-    Report,
-    ScoreLine,
-    build_report,
-    data_uri,
-    ticks,
-)
+from sf_adapters.report import EMBEDDED, Recorder, Report, build_report, data_uri
+from sf_adapters.report.plots import CLOCK_STEPS, PLACE_STEPS, ticks
+from sf_adapters.report.track import ScoreLine, tempo_curve
 from sf_plugin.errors import SinkError
-from sf_plugin.positions import Jump, PageTurn, Position, State
+from sf_plugin.positions import Control, Jump, PageTurn, Position, State
 from sf_plugin.score.layout import Layout, Measure, PageLayout, System
 from sf_plugin.score.model import Pages, Score
 
@@ -40,8 +36,15 @@ def stave(index: int) -> np.ndarray:
     return image
 
 
-def position(time: float, page: int, x: float, y: float, state: State = "tracking") -> Position:
-    return Position(time, page, x, y, None, None, None, 1, None, None, 0.9, state)
+def position(
+    time: float,
+    page: int,
+    x: float,
+    y: float,
+    state: State = "tracking",
+    measure: int | None = None,
+) -> Position:
+    return Position(time, page, x, y, None, measure, None, 1, None, None, 0.9, state)
 
 
 def play(sink: Recorder, score: Score | None = None, state: State = "tracking") -> None:
@@ -51,7 +54,9 @@ def play(sink: Recorder, score: Score | None = None, state: State = "tracking") 
     for frame in range(400):
         page, system = systems[frame // 100]
         x = system.left + frame % 100 / 100 * (system.right - system.left)
-        sink.emit(position(frame / 20, page, x, (system.top + system.bottom) / 2, state))
+        measure = system.measures[frame % 100 // 25].number
+        y = (system.top + system.bottom) / 2
+        sink.emit(position(frame / 20, page, x, y, state, measure))
     sink.emit(PageTurn(9.0, 2, 1.0))
     sink.emit(Jump(12.0, 9, 11, 0.8))
 
@@ -85,14 +90,14 @@ def test_the_report_is_whole_and_needs_no_network(tmp_path: Path) -> None:
     html = path.read_text(encoding="utf-8")
     assert "Duo &amp; &lt;more&gt;" in html and "<more>" not in html
     assert "$" not in html
-    assert not re.search(r"https?:|//[a-z]|<script|<link|url\(", html)
+    assert not re.search(r"https?:|<script src|<link|url\(|@import|fetch", html)
     pictures = [image["src"] or "" for image in attributes(html, "img")]
     for index, source in enumerate(pictures):
         png = base64.b64decode(source.removeprefix("data:image/png;base64,"))
         picture = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
         assert np.array_equal(picture, stave(index))
     drawings = SVG.findall(html)
-    assert len(pictures) == 2 and len(drawings) == 3
+    assert len(pictures) == 2 and len(drawings) == 4
     for drawing in drawings:
         ElementTree.fromstring(drawing)
 
@@ -101,7 +106,7 @@ def test_the_path_is_drawn_where_the_follower_was() -> None:
     sink = Recorder()
     play(sink)
     html = sink.report()
-    _, first, second = SVG.findall(html)
+    *_, first, second = SVG.findall(html)
     for drawing in (first, second):
         runs = polylines(drawing, "path")
         assert len(runs) == 2
@@ -255,3 +260,177 @@ def test_a_picture_keeps_sixteen_greys() -> None:
     back = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
     assert np.abs(back.astype(int) - ramp).max() <= 16
     assert back.min() == 0 and back.max() == 255
+
+
+# tempo, tables, sound
+
+
+def stays(
+    layout: Layout, *stays: tuple[int, float], state: State = "tracking"
+) -> tuple[Recorder, float]:
+    """The place goes evenly through measures, so many seconds each."""
+    sink = Recorder()
+    sink.open(Score("etude", Pages(2, stave), layout), layout)
+    places = {
+        measure.number: (page.page, system, measure)
+        for page in layout.pages
+        for system in page.systems
+        for measure in system.measures
+    }
+    now = 0.0
+    for number, seconds in stays:
+        page, system, measure = places[number]
+        count = round(seconds * 40)
+        for n in range(count):
+            x = measure.left + n / count * (measure.right - measure.left)
+            y = (system.top + system.bottom) / 2
+            sink.emit(position(now, page, x, y, state, number))
+            now += 1 / 40
+    return sink, now
+
+
+def with_beats(layout: Layout, quarters: float) -> Layout:
+    """Every measure is so long, its notes on its first and its second half."""
+    pages = []
+    for page in layout.pages:
+        systems = []
+        for system in page.systems:
+            measures = []
+            for m in system.measures:
+                middle = (m.left + m.right) / 2
+                onsets = ((m.left, 0.0), (middle, quarters / 2), (m.right, quarters))
+                measures.append(replace(m, onsets=onsets))
+            systems.append(replace(system, measures=tuple(measures)))
+        pages.append(replace(page, systems=tuple(systems)))
+    return Layout(tuple(pages))
+
+
+def test_the_tempo_is_of_quarter_notes_where_beats_are_known() -> None:
+    stretch = [(1, 2.0), (2, 1.0), (3, 4.0), (4, 1.0)]
+    for layout, unit, values in (
+        (LAYOUT, "measures", [30, 60, 15]),
+        (with_beats(LAYOUT, 3.0), "quarter notes", [90, 180, 45]),
+    ):
+        sink, _ = stays(layout, *stretch)
+        curve = tempo_curve(sink.track, layout)
+        assert curve.unit == unit
+        assert [one.value for one in curve.measures] == pytest.approx(values, rel=0.03)
+        assert [one.measure for one in curve.measures] == [1, 2, 3]
+        assert [one.start for one in curve.measures] == pytest.approx([0, 2, 3], abs=0.03)
+
+
+def test_a_jump_has_no_tempo_and_a_repeat_has() -> None:
+    layout = make_layout(2, repeat_end={2})
+    stretch = [(1, 1.0), (2, 1.0), (1, 1.0), (2, 1.0), (7, 1.0), (8, 1.0)]
+    sink, _ = stays(layout, *stretch)
+    told = [one.measure for one in tempo_curve(sink.track, layout).measures]
+    assert told == [1, 2, 1, 7]
+
+
+def test_where_the_place_is_lost_there_is_no_tempo() -> None:
+    sink, now = stays(LAYOUT, (1, 1.0), (2, 1.0))
+    for n in range(80):
+        sink.emit(position(now + n / 40, 1, 0.5, 0.2, "lost", 3))
+    for n in range(160):
+        measure = 3 + n // 80
+        sink.emit(position(now + 2 + n / 40, 1, 0.5, 0.2, measure=measure))
+    assert [one.measure for one in tempo_curve(sink.track, LAYOUT).measures] == [1]
+
+
+def test_tables_tell_turns_jumps_wishes_and_where_it_was_lost() -> None:
+    sink = Recorder()
+    play(sink)
+    for n in range(30):
+        sink.emit(position(20 + n / 10, 2, 0.5, 0.7, "lost", 14))
+    sink.emit(position(23.0, 2, 0.5, 0.7, measure=15))
+    sink.emit(Control(13.5, "goto", 1, 0.1, 0.2, measure=5))
+    sink.emit(Control(14.0, "pause"))
+    html = sink.report()
+    rows = [re.sub(r"<[^>]+>", "|", row) for row in re.findall(r"<tr>(.*?)</tr>", html)]
+    cells = [[cell for cell in row.split("|") if cell] for row in rows]
+    assert cells == [
+        ["0:20", "lost for 3.0 s", "after page 2, measure 16, then page 2, measure 15"],
+        ["0:09", "page 2 shown", "1.0 s before its music"],
+        ["0:12", "jump from measure 9 to measure 11", "confidence 0.80"],
+        ["0:13", "sent to measure 5", "by hand"],
+        ["0:14", "paused", "by hand"],
+    ]
+    assert "once, 3 s" in html
+    figures = {figure["id"] for figure in attributes(html, "figure")}
+    links = [link for link in attributes(html, "a") if "data-time" in link]
+    assert len(links) == 5 and {(link["href"] or "")[1:] for link in links} <= figures
+
+
+def test_a_small_recording_is_in_the_page_and_a_large_one_beside_it(
+    tmp_path: Path, wav: Path
+) -> None:
+    small = tmp_path / "take one.wav"
+    small.write_bytes(wav.read_bytes())
+    large = tmp_path / "out" / "long.flac"
+    large.parent.mkdir()
+    with large.open("wb") as file:
+        file.truncate(EMBEDDED + 1)
+    sources = {}
+    for sound in (small, large, tmp_path / "gone.wav", None):
+        with Report(str(tmp_path / "out" / "report.html")) as sink:
+            if sound is not None:
+                sink.with_sound(sound)
+            play(sink)
+        html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        found = attributes(html, "audio")
+        sources[sound] = found[0]["src"] if found else None
+        assert len(attributes(html, "input")) == (0 if found else 1)
+    kind, _, data = (sources[small] or "").partition(";base64,")
+    assert kind == "data:audio/wav" and base64.b64decode(data) == wav.read_bytes()
+    assert sources[large] == "long.flac"
+    assert sources[tmp_path / "gone.wav"] is None and sources[None] is None
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium is installed")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium)
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_in_a_browser_links_and_plots_move_the_cursor(
+    browser: Any, tmp_path: Path, wav: Path, heard: bool
+) -> None:
+    path = tmp_path / "report.html"
+    with Report(str(path)) as sink:
+        if heard:
+            sink.with_sound(wav)
+        play(sink)
+    page = browser.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(path.as_uri())
+    moment = "Number(document.querySelector('audio') ? document.querySelector('audio').currentTime"
+    moment += " : document.querySelector('input').value)"
+    if heard:
+        page.wait_for_function("document.querySelector('audio').readyState > 0")
+    page.get_by_role("link", name="0:12").click()
+    assert page.evaluate(moment) == pytest.approx(12)
+    assert page.url.endswith("#page-2")
+    on_page = "[...document.querySelectorAll('svg[data-page] .now')].map(e => e.style.display)"
+    page.wait_for_function(f"{on_page}.join() === 'none,inline'")
+    place = page.evaluate(
+        "(e => [e.transform.baseVal[0].matrix.e / 85, e.transform.baseVal[0].matrix.f / 120])"
+        "(document.querySelectorAll('svg[data-page] .now')[1])"
+    )
+    system = LAYOUT.pages[1].systems[0]
+    assert place == pytest.approx([0.1 + 0.8 * 0.4, (system.top + system.bottom) / 2], abs=0.02)
+    plot = page.locator("svg[data-until]").first
+    size = plot.bounding_box()
+    plot.click(position={"x": size["width"] * (46 + 902 / 4) / 960, "y": 60})
+    assert page.evaluate(moment) == pytest.approx(19.95 / 4, abs=0.1)
+    page.wait_for_function(f"{on_page}.join() === 'inline,none'")
+    assert said == []
+    page.close()
