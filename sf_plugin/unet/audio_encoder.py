@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sf_plugin.unet.config import UNetConfig
-from sf_plugin.unet.pitch_rows import HEARD, LOOKS, PitchRows, RowStream
+from sf_plugin.unet.pitch_rows import HEARD, LOOKS, Norm, PitchRows, RowStream
 from sf_plugin.unet.staff_reader import PITCHES
 
 State = list[Tensor]
@@ -191,7 +191,7 @@ class CausalStream(Stream):
         for norm, layer in zip(encoder.norms, convolutions(encoder.temporal), strict=True):
             weight, bias = layer.conv.parameters()
             laid = weight.transpose(1, 2).flatten(1).contiguous()
-            self._temporal.append(((norm.weight, norm.bias, norm.eps), laid, bias))
+            self._temporal.append((Norm(norm), laid, bias))
         from_input, from_hidden, bias, more_bias = encoder.memory.all_weights[0]
         take, forget, new, tell = torch.arange(len(bias)).chunk(4)
         order = torch.cat([take, forget, tell, new])  # sigmoids side by side
@@ -231,11 +231,10 @@ class CausalStream(Stream):
         project, hint = encoder.project, encoder.hint
         x = torch.addmv(project.bias, project.weight, x.flatten())
         x += torch.addmv(hint.bias, hint.weight, first)
-        width = x.shape
         for rows, (norm, weight, bias) in zip(self._rows, self._temporal, strict=True):
             reach = len(rows)
             now = self._count % reach
-            rows[now] = F.elu_(torch.layer_norm(x, width, *norm))
+            rows[now] = F.elu_(norm(x))
             oldest, middle = (now + 1) % reach, (now - reach // 2) % reach
             x += torch.addmv(bias, weight, torch.cat([rows[oldest], rows[middle], rows[now]]))
         self._count += 1

@@ -111,6 +111,18 @@ class PitchRows(nn.Module):
         return self.say(torch.cat([rows, y], 3)).transpose(2, 3), memory
 
 
+class Norm:
+    """A layer norm of a few numbers, without the cost of calling it as a layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        assert isinstance(layer, nn.LayerNorm)
+        self._shape, self._eps = list(layer.normalized_shape), layer.eps
+        self._weight, self._bias = layer.weight, layer.bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.layer_norm(x, self._shape, self._weight, self._bias, self._eps)
+
+
 class RowStream:
     """`PitchRows` a frame at a time: what they make of the whole, without calling their layers.
 
@@ -123,7 +135,7 @@ class RowStream:
         self._enter = rows.enter.linear.weight.T.contiguous()
         self._base = rows.pitch + rows.enter.linear.bias
         self._explain = rows.explain.weight.T.contiguous(), rows.explain.bias
-        self._norms = [(norm.weight, norm.bias, norm.eps) for norm in rows.norms]
+        self._norms = [Norm(norm) for norm in rows.norms]
         self._layers = []
         for layer in rows.over_time:
             assert isinstance(layer, OverTime)
@@ -166,13 +178,13 @@ class RowStream:
 
     def look(self, frame: Tensor) -> Tensor:
         """(bins,) to the (2 * 88,) logits of what is told of every pitch at first sight."""
-        n, seen = (self.channels,), self._seen
+        seen = self._seen
         width = seen.shape[1] // TAPS
         seen[:, :-width] = seen[:, width:].clone()
         self._frame[:-1] = frame
         seen[:, -width:] = self._frame.index_select(0, self._filters).view(PITCHES, width)
         x = torch.addmm(self._base, seen, self._enter)
-        self._here.copy_(F.elu_(torch.layer_norm(x, n, *self._norms[0])))
+        self._here.copy_(F.elu_(self._norms[0](x)))
         weight, bias = self._explain
         x += torch.addmm(bias, torch.cat(self._others, 1), weight)
         for past, norm, (weight, bias, far) in zip(
@@ -180,7 +192,7 @@ class RowStream:
         ):
             reach = len(past)
             now = self._count % reach
-            past[now] = F.elu_(torch.layer_norm(x, n, *norm))
+            past[now] = F.elu_(norm(x))
             taps = torch.cat([past[now - 2 * far], past[now - far], past[now]], 1)
             x += torch.addmm(bias, taps, weight)
         self._count += 1
