@@ -13,7 +13,7 @@ esac
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 has_library() {
-    PATH=$PATH:/sbin ldconfig -p 2>/dev/null | grep -q "$1" || [ -n "$(find /usr/local/lib /opt/homebrew/lib -maxdepth 1 -name "$1*" 2>/dev/null)" ]
+    PATH=$PATH:/sbin ldconfig -p 2>/dev/null | grep "$1" >/dev/null || [ -n "$(find /usr/local/lib /opt/homebrew/lib -maxdepth 1 -name "$1*" 2>/dev/null)" ]
 }
 
 missing_packages() {
@@ -26,6 +26,11 @@ missing_packages() {
     [ -e /usr/share/sounds/sf3/MuseScore_General.sf3 ] || echo musescore-general-soundfont
     command -v jackd >/dev/null || echo jackd2
     command -v oscdump >/dev/null || echo liblo-tools
+    command -v chromium >/dev/null || echo chromium
+    command -v pulseaudio >/dev/null || echo pulseaudio pulseaudio-utils libasound2-plugins
+    command -v Xvfb >/dev/null || echo xvfb
+    command -v xdotool >/dev/null || echo xdotool
+    command -v mupdf >/dev/null || echo mupdf
 }
 
 apt_install() {
@@ -56,7 +61,7 @@ make_venv() {
     fi
 }
 
-mapfile -t missing < <(missing_packages)
+mapfile -t missing < <(missing_packages | tr ' ' '\n')
 if [ ${#missing[@]} -gt 0 ]; then
     say "system packages to install: ${missing[*]}"
     if ! apt_install "${missing[@]}"; then

@@ -27,6 +27,7 @@ from sf_plugin.score.places import Start, choose_pages
 from sf_plugin.score.structure import parse_order
 from sf_plugin.score.symbols import named
 from sf_plugin.session import Session
+from sf_plugin.sinks import Sink
 
 FOLLOWER = "unet"
 MAPPER = "plain"
@@ -43,6 +44,7 @@ def follow(
     order: str = "",
     pages: str = "",
     start: Start | int | str | None = None,
+    sinks: Sequence[tuple[str, Sink]] = (),
     realtime: bool = False,
     progress: Progress = no_progress,
 ) -> Generator[Position, None, None]:
@@ -58,11 +60,13 @@ def follow(
         pages: those to follow, as "37-45"; all by default.  They keep their numbers.
         start: the page where the performance begins, or as "37:5" one of its measures;
             found by listening by default.
+        sinks: (name, sink) pairs that receive all events.
         realtime: pace a file by its own clock.
         progress: called as (what, steps done, steps in all) during long work.
 
     Raises:
-        ScoreFollowerError: the score or the audio cannot be followed.
+        ScoreFollowerError: the score or the audio cannot be followed, or a sink cannot
+            be opened.
     """
     on_stand = _on_stand(score, order, pages)
     session = Session(
@@ -70,6 +74,7 @@ def follow(
         make_follower(follower) if isinstance(follower, str) else follower,
         make_mapper(),
         on_stand,
+        sinks,
         start=None if start is None else Start.of(start),
         realtime=realtime,
         progress=progress,

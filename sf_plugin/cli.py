@@ -6,10 +6,13 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sf_plugin import __version__
-from sf_plugin.alignment import FORMATS, format_of
+from sf_plugin.alignment_formats import FORMATS, Origin, format_of
 from sf_plugin.dataset import commands as dataset_commands
 from sf_plugin.errors import PluginError, ScoreFollowerError
+from sf_plugin.new_plugin_command import add_parser as _new_plugin_parser
 from sf_plugin.page_turns import Lead, PageTurner, TurnSettings
 from sf_plugin.plugins import Offer, registry
 from sf_plugin.score.layout import Layout
@@ -43,9 +47,11 @@ from sf_plugin.terminal import (
     print_rows,
     print_table,
     say,
+    write_anew,
     write_whole,
 )
 from sf_plugin.training import command as train_command
+from sf_plugin.turn_command import add_parser as _turn_parser
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -60,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    with _log_to_stderr(debug):
+    with _log_to_stderr(debug), _terminable():
         try:
             args = _parser().parse_args(words)
             code = int(args.run(args) or OK)
@@ -102,11 +108,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"scorefollow {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _follow_parser(commands)
+    _serve_parser(commands)
+    _replay_parser(commands)
     _align_parser(commands)
     _layout_parser(commands)
     _demo_parser(commands)
     _plugins_parser(commands)
+    _new_plugin_parser(commands)
     _devices_parser(commands)
+    _turn_parser(commands)
     _doctor_parser(commands)
     dataset_commands.add_parser(commands)
     train_command.add_parser(commands)
@@ -119,7 +129,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _follow_parser(commands: Any) -> None:
-    plugins = registry()
     parser = command(
         commands,
         "follow",
@@ -153,13 +162,20 @@ def _follow_parser(commands: Any) -> None:
         ),
     )
     _score_argument(parser)
-    sound = parser.add_argument_group("sound (one of these)")
-    either = sound.add_mutually_exclusive_group(required=True)
+    _sound_arguments(parser, "sound (one of these)", required=True)
+    _following_arguments(parser)
+
+
+def _sound_arguments(parser: argparse.ArgumentParser, title: str, *, required: bool) -> None:
+    """What can be listened to."""
+    plugins = registry()
+    sound = parser.add_argument_group(title)
+    either = sound.add_mutually_exclusive_group(required=required)
     schemes = ", ".join(f"{name}:" for name in sorted(plugins.sources))
     either.add_argument(
         "--audio",
         metavar="FILE",
-        help="any audio file; '-' for raw samples on standard input; "
+        help="any audio or MIDI file; '-' for raw samples on standard input; "
         f"or one of the sources {schemes} followed by what it opens",
     )
     either.add_argument(
@@ -169,6 +185,13 @@ def _follow_parser(commands: Any) -> None:
         const="",
         help="a microphone, by part of its name ('scorefollow devices' lists them)",
     )
+    either.add_argument(
+        "--midi-in",
+        metavar="PORT",
+        help="a MIDI keyboard, by part of its port's name: what is played on it is heard as a "
+        "piano",
+    )
+    _channel_argument(sound)
     sound.add_argument(
         "--pcm-rate", metavar="HZ", type=int, help="rate of raw samples (default 44100)"
     )
@@ -178,9 +201,19 @@ def _follow_parser(commands: Any) -> None:
     sound.add_argument(
         "--realtime", action="store_true", help="pace a file by its own clock, like a performance"
     )
+
+
+def _following_arguments(parser: argparse.ArgumentParser) -> None:
+    """The receivers, and how to follow."""
+    plugins = registry()
     receivers = parser.add_argument_group("receivers (any number, each may be repeated)")
-    for offer in plugins.sinks.values():
-        _sink_option(receivers, offer)
+    _sink_options(receivers)
+    receivers.add_argument(
+        "--record",
+        metavar="DIR",
+        type=Path,
+        help="keep the session in a new folder of DIR: sound, events, settings, warnings",
+    )
     how = parser.add_argument_group("how to follow")
     _layout_arguments(how)
     _order_argument(how)
@@ -237,29 +270,14 @@ def _sink_dest(name: str) -> str:
 
 
 def _follow(args: argparse.Namespace) -> int:
-    from sf_plugin.api import make_follower, make_mapper
-    from sf_plugin.session import Session
+    from sf_plugin.api import make_follower
 
-    live = args.mic is not None or args.realtime or args.audio == "-"
     score = _load_score(args)
     score.order = parse_order(args.order)
-    start = None if args.start is None else Start.of(args.start)
     source = _open_source(args)
-    display = Display(live)
+    display = Display(source.live or args.realtime or args.audio == "-")
     sinks = [*_make_sinks(args), ("status line", display)]
-    follower, mapper = make_follower(args.follower), make_mapper(args.mapper)
-    turning = TurnSettings(lead=args.lead, half_pages=args.half_pages)
-    session = Session(
-        source,
-        follower,
-        mapper,
-        score,
-        sinks,
-        start=start,
-        turner=lambda layout: PageTurner(layout, turning),
-        realtime=args.realtime,
-        progress=display.progress,
-    )
+    session = _make_session(args, source, make_follower(args.follower), score, sinks, display)
     try:
         with display.shown():
             session.run()
@@ -270,14 +288,81 @@ def _follow(args: argparse.Namespace) -> int:
     return FAILED if session.summary.failed_sinks else OK
 
 
+def _make_session(
+    args: argparse.Namespace,
+    source: Any,
+    follower: Any,
+    score: Score,
+    sinks: Sequence[tuple[str, Sink]],
+    display: Display,
+) -> Any:
+    from sf_plugin.api import make_mapper
+    from sf_plugin.session import Session
+
+    turning = TurnSettings(lead=args.lead, half_pages=args.half_pages)
+    new_session: Any = Session
+    if args.record is not None:
+        from sf_plugin.recording import RecordedSession, Settings
+
+        new_session = partial(RecordedSession, args.record, Settings.of(args, score))
+    _tell_recording(source, sinks)
+    return new_session(
+        source,
+        follower,
+        make_mapper(args.mapper),
+        score,
+        sinks,
+        start=None if args.start is None else Start.of(args.start),
+        turner=lambda layout: PageTurner(layout, turning),
+        realtime=args.realtime,
+        progress=display.progress,
+    )
+
+
+def _tell_recording(source: Any, sinks: Sequence[tuple[str, Sink]]) -> None:
+    """Receivers that let a recording be heard need to know which file is followed."""
+    from sf_plugin.audio.files import FileSource
+
+    for _, sink in sinks:
+        if isinstance(source, FileSource) and hasattr(sink, "with_sound"):
+            sink.with_sound(source.path)
+
+
+def _serve_parser(commands: Any) -> None:
+    from sf_plugin import serve_command
+
+    parts = serve_command.Parts(_load_score, _open_source, _make_sinks, _make_session)
+    parser = serve_command.add_parser(commands, parts)
+    _score_argument(parser)
+    _sound_arguments(parser, "sound (default: the browser's microphone)", required=False)
+    serve_command.add_arguments(parser)
+    _following_arguments(parser)
+
+
+def _replay_parser(commands: Any) -> None:
+    from sf_plugin import replay_command
+
+    replay_command.add_parser(commands, _sink_options, _make_sinks, _summary)
+
+
+def _sink_options(group: Any) -> None:
+    for offer in registry().sinks.values():
+        _sink_option(group, offer)
+
+
 def _open_source(args: argparse.Namespace) -> Any:
     from sf_plugin.api import open_audio
+    from sf_plugin.audio.microphone import Microphone
 
     raw = args.pcm_rate is not None or args.pcm_channels is not None
     if raw and args.audio != "-":
         raise ScoreFollowerError("--pcm-rate and --pcm-channels are for raw samples: add --audio -")
+    if args.channel is not None and args.mic is None:
+        raise ScoreFollowerError("--channel is one of a microphone: add --mic")
     if args.mic is not None:
-        return open_audio(f"mic:{args.mic}")
+        return Microphone(args.mic, channel=args.channel)
+    if args.midi_in is not None:
+        return open_audio(f"midi:{args.midi_in}")
     if args.audio == "-":
         rate = 44100 if args.pcm_rate is None else args.pcm_rate
         channels = 1 if args.pcm_channels is None else args.pcm_channels
@@ -323,7 +408,7 @@ def _align_parser(commands: Any) -> None:
         "place, this is better than following where it need not be live.\n\n"
         "formats, by the file's suffix or by --format:\n"
         + "\n".join(
-            f"  {name:<17} {one.suffix or '':<7} {one.help}" for name, one in FORMATS.items()
+            f"  {name:<17} {one.suffix or '':<10} {one.help}" for name, one in FORMATS.items()
         ),
         ("look at it", "scorefollow align sonata.pdf --audio take.wav"),
         (
@@ -336,12 +421,16 @@ def _align_parser(commands: Any) -> None:
             "--format sonic-visualiser",
         ),
         (
+            "as bars and beats under the recording, in a music program",
+            "scorefollow align sonata.pdf --audio take.wav --out take.mid",
+        ),
+        (
             "with systems and measures corrected by hand",
             "scorefollow align sonata.pdf --audio take.wav --layout sonata.layout.json",
         ),
     )
     _score_argument(parser)
-    parser.add_argument("--audio", metavar="FILE", required=True, help="any audio file")
+    parser.add_argument("--audio", metavar="FILE", required=True, help="any audio or MIDI file")
     parser.add_argument(
         "--out", metavar="FILE", default="-", help="where to write ('-', the default: stdout)"
     )
@@ -366,17 +455,25 @@ def _align(args: argparse.Namespace) -> int:
     out = None if args.out == "-" else Path(args.out)
     if out is not None and not out.parent.is_dir():
         raise ScoreFollowerError(f"{out}: there is no such folder: make it or choose another place")
+    if out is not None and out.is_dir():
+        raise ScoreFollowerError(f"{out}: is a folder: name a file in it")
     how = FORMATS[args.format or "csv"] if args.format or out is None else format_of(out)
     score = _load_score(args)
+    folder = Path() if out is None else out.parent
+    audio = os.path.relpath(args.audio, folder) if Path(args.audio).is_file() else args.audio
+    origin = Origin(score, tuple(args.score), args.symbols, audio)
+    how.check(origin)
     score.order = parse_order(args.order)
     display = Display(live=False)
     with display.shown():
         found = align(score, args.audio, follower=args.follower, progress=display.progress)
-    text = how.write(found)
-    if out is None:
-        sys.stdout.write(text)
+    content = how.write(found, origin)
+    if out is not None:
+        write_whole(out, content)
+    elif isinstance(content, bytes):
+        sys.stdout.buffer.write(content)
     else:
-        write_whole(out, text)
+        sys.stdout.write(content)
     jumps = sum(measure.jumped for measure in found.measures)
     count = len(found.measures)
     say(
@@ -491,10 +588,7 @@ def _sheets(score: Score, layout: Layout, args: argparse.Namespace, *, sized: bo
 
 
 def _keep(path: Path, layout: Layout) -> None:
-    text = layout.to_json() + "\n"
-    if path.exists() and path.read_bytes() != text.encode():
-        path.replace(path.with_name(path.name + "~"))
-    write_whole(path, text)
+    write_anew(path, f"{layout.to_json()}\n".encode())
     say(f"kept as {path}: correct it there")
 
 
@@ -592,6 +686,15 @@ def _devices(args: argparse.Namespace) -> int:
     return OK
 
 
+def _channel_argument(parser: Any) -> None:
+    parser.add_argument(
+        "--channel",
+        metavar="N",
+        type=count,
+        help="the channel of the microphone to hear, from 1 (default: the first two, mixed)",
+    )
+
+
 def _doctor_parser(commands: Any) -> None:
     parser = command(
         commands,
@@ -601,12 +704,28 @@ def _doctor_parser(commands: Any) -> None:
         "Check what following needs on this machine and say how to get what is missing.\n"
         "Exit code 1 when something that is always needed is missing.",
         ("check", "scorefollow doctor"),
+        ("check a microphone and the room", "scorefollow doctor --mic USB"),
         ("for a program", "scorefollow doctor --json"),
     )
+    parser.add_argument(
+        "--mic",
+        metavar="DEVICE",
+        nargs="?",
+        const="",
+        help="listen to the room, then to some playing, through this microphone, and say how "
+        "good it is",
+    )
+    _channel_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _doctor(args: argparse.Namespace) -> int:
+    if args.channel is not None and args.mic is None:
+        raise ScoreFollowerError("--channel is one of a microphone: add --mic")
+    if args.mic is not None:
+        from sf_plugin.room_command import check_room
+
+        return check_room(args)
     from sf_plugin.doctor import examine
 
     findings = []
@@ -862,6 +981,22 @@ def _lead(text: str) -> Lead:
 
 def _names(offers: dict[str, Offer[Any]]) -> str:
     return ", ".join(sorted(offers)) or "none"
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, and the end of the terminal, end a command as Ctrl-C does."""
+    numbers = [n for n in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if n is not None]
+    ours = [n for n in numbers if signal.getsignal(n) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []
+    for number in ours:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

@@ -78,6 +78,7 @@ def main(args: argparse.Namespace) -> int:
     console = Console(highlight=False)
     score = replace(load_score(ASSETS / "score.pdf"), name=TITLE)
     recorder = Recorder()
+    recorder.with_sound(ASSETS / "take.ogg")
     with console.status("getting ready") as status:
         board = Board(console, status)
         session = Session(

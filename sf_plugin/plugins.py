@@ -36,7 +36,15 @@ BUILTINS = (
     "sf_adapters.jsonl",
     "sf_adapters.osc",
     "sf_adapters.midi",
+    "sf_adapters.clock",
+    "sf_adapters.accompanist",
+    "sf_adapters.midi_control",
+    "sf_adapters.osc_control",
+    "sf_adapters.keys",
     "sf_adapters.report",
+    "sf_adapters.video",
+    "sf_adapters.terminal_view",
+    "sf_adapters.stand",
 )
 
 log = logging.getLogger("sf_plugin")

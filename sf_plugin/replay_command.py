@@ -103,8 +103,7 @@ class Replay(Session):
         """The pages are read as far as they were read when it was recorded."""
         if not self.recall.live:
             return super()._read()
-        through = self.score.followed.start + 1 if self.start is None else self.start.page
-        reading = self.follower.read(self.score, self.progress, through)
+        reading = self.follower.read(self.score, self.progress, self._through)
         return _ReadAgain(reading, self.sound)
 
 

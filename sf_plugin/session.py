@@ -311,8 +311,12 @@ class Session:
         """Read the pages; what is played now does not wait for the last."""
         if not self.source.live:
             return Reading(self.follower.prepare(self.score, self.progress))
-        through = self.score.followed.start + 1 if self.start is None else self.start.page
-        return self.follower.read(self.score, self.progress, through)
+        return self.follower.read(self.score, self.progress, self._through)
+
+    @property
+    def _through(self) -> int:
+        """The page up to which the score is read before following begins."""
+        return self.score.followed.start + 1 if self.start is None else self.start.page
 
     def _extend(self, narrator: Narrator, lanes: Sequence[Lane], layout: Layout) -> None:
         narrator.extend(layout, find_roads(layout, self.score.order))

@@ -63,6 +63,18 @@ def write_whole(path: Path, content: str | bytes) -> None:
         ) from None
 
 
+def write_anew(path: Path, content: bytes) -> None:
+    """Write a file whole; another that was there before becomes FILE~."""
+    try:
+        if path.exists() and path.read_bytes() != content:
+            path.replace(path.with_name(path.name + "~"))
+    except OSError as error:
+        raise ScoreFollowerError(
+            f"{path}: cannot be written anew: {error.strerror}: choose another place"
+        ) from None
+    write_whole(path, content)
+
+
 class Display(Sink):
     """Progress bars and a status line on a terminal's stderr; plain lines elsewhere.
 
@@ -92,6 +104,8 @@ class Display(Sink):
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Of the page reading and the following: a bar each."""
+        if errors.quiet:
+            return
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total or None, amount="")
         amount = f"{done}/{total}" if total else f"{done}"

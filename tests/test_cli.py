@@ -193,7 +193,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     [
         ([], "COMMAND"),
         (["fly"], "invalid choice"),
-        (["follow", "a.pdf"], "--audio --mic is required"),
+        (["follow", "a.pdf"], "--audio --mic --midi-in is required"),
         (["follow", "--audio", "a.wav"], "SCORE"),
         (["follow", "a.pdf", "--audio", "a.wav", "--mic"], "not allowed with"),
         (["follow", "a.pdf", "--audio", "a.wav", "--lead", "2 bars"], "1.5s, 2beats"),

@@ -320,7 +320,9 @@ def test_a_broken_source_is_an_error_and_sinks_learn_of_it(follower: Any, score:
 def test_follow_takes_files_and_arrays(
     follower: Any, pdf: Path, wav: Path, take: Any, score: Score
 ) -> None:
-    from_file = list(sf_plugin.follow(score, wav, follower=follower))
+    sink = Heard()
+    from_file = list(sf_plugin.follow(score, wav, follower=follower, sinks=[("heard", sink)]))
+    assert [event for event in sink.events if isinstance(event, Position)] == from_file
     samples, rate = take
     pcm = np.round(samples * 32767).astype(np.int16)
     stereo = np.stack([pcm, pcm], axis=1)

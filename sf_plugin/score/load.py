@@ -64,7 +64,7 @@ def load_score(
         registry = installed()
     for path in paths:
         _check_readable(path)
-    score = registry.load_score(paths)
+    score = replace(registry.load_score(paths), files=tuple(paths))
     if layout is not None:
         known = read_layout(Path(layout), len(score.pages))
         score = replace(score, layout=known, layout_file=Path(layout))

@@ -56,6 +56,7 @@ class Score:
         order: the stretches of measures that will be played, if the user has stated them.
         chosen: indices of the pages to follow; all where None.
         layout_file: where the layout was read from, if it was.
+        files: what it was read from; none where it was made in memory.
         written: the measures of a symbolic score given beside the pages.
     """
 
@@ -66,6 +67,7 @@ class Score:
     order: Order = ()
     chosen: range | None = None
     layout_file: Path | None = None
+    files: tuple[Path, ...] = ()
     written: tuple[WrittenMeasure, ...] = field(default=(), repr=False)
 
     @property
