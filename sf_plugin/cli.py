@@ -68,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     with _log_to_stderr(debug), _terminable():
         try:
+            if words == ["follow"] and sys.stdin.isatty() and errors.is_terminal:
+                from sf_plugin.guided_start import ask
+
+                words = ask()
             args = _parser().parse_args(words)
             code = int(args.run(args) or OK)
             sys.stdout.flush()
@@ -100,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Follow a musician through the pages of a score.",
         epilog=example_lines(
             ("see it work", "scorefollow demo"),
+            ("be asked, question by question", "scorefollow follow"),
             ("turn pages while you play", "scorefollow follow sonata.pdf --mic --turn 'my tablet'"),
             ("what a command does", "scorefollow follow --help"),
         ),
@@ -137,7 +142,8 @@ def _follow_parser(commands: Any) -> None:
         "Listen to a performance of SCORE, find the place on its pages, and tell the\n"
         "receivers: every position, page turns, jumps and changes of state.\n\n"
         "A file is followed as fast as the computer can; --realtime paces it like a\n"
-        "performance, with the same results. Ctrl-C ends it; what was written is kept.",
+        "performance, with the same results. Ctrl-C ends it; what was written is kept.\n\n"
+        "Without any arguments, on a terminal, it asks for what it needs.",
         (
             "where was the pianist, frame by frame",
             "scorefollow follow sonata.pdf --audio take.wav --out positions.jsonl",
@@ -277,7 +283,9 @@ def _follow(args: argparse.Namespace) -> int:
     source = _open_source(args)
     display = Display(source.live or args.realtime or args.audio == "-")
     sinks = [*_make_sinks(args), ("status line", display)]
-    session = _make_session(args, source, make_follower(args.follower), score, sinks, display)
+    with errors.status("starting"):
+        follower = make_follower(args.follower)
+    session = _make_session(args, source, follower, score, sinks, display)
     try:
         with display.shown():
             session.run()
@@ -500,6 +508,7 @@ def _layout_parser(commands: Any) -> None:
             f"  {name:<12} {one.suffix:<10} {one.help}" for name, one in LAYOUT_FORMATS.items()
         ),
         ("look at it", "scorefollow layout sonata.pdf --picture sonata-layout.pdf"),
+        ("correct it by hand in a browser, and keep it", "scorefollow layout sonata.pdf --edit"),
         ("keep it as sonata.layout.json, to correct it", "scorefollow layout sonata.pdf --keep"),
         (
             "zones in the pixels of your images, for MEI",
@@ -523,6 +532,12 @@ def _layout_parser(commands: Any) -> None:
         "--keep",
         action="store_true",
         help="JSON beside the score, as sonata.layout.json; an older one gets a ~ at its end",
+    )
+    written.add_argument(
+        "--edit",
+        action="store_true",
+        help="open the stand in a browser, to correct it there by hand and keep it; nothing else "
+        "is written",
     )
     written.add_argument(
         "--picture",
@@ -556,12 +571,16 @@ def _layout(args: argparse.Namespace) -> int:
     from sf_plugin.score.overlay import pictures
     from sf_plugin.score.symbols import named
 
+    if args.edit:
+        return _edit(args)
     known = args.format is not None or args.out is None
     how = LAYOUT_FORMATS[args.format or "json"] if known else layout_format_of(args.out)
     score = _load_score(args)
+    with errors.status("starting"):
+        follower = make_follower(args.follower)
     display = Display(live=False)
     with display.shown():
-        layout = named(make_follower(args.follower).prepare(score, display.progress), score)
+        layout = named(follower.prepare(score, display.progress), score)
     if args.out is not None or not (args.keep or args.picture):
         sheets = _sheets(score, layout, args, sized=how.in_pixels)
         if args.out is None:
@@ -577,6 +596,17 @@ def _layout(args: argparse.Namespace) -> int:
     measures = sum(len(system.measures) for system in systems)
     say(f"{len(layout.pages)} pages, {len(systems)} systems, {measures} measures")
     return OK
+
+
+def _edit(args: argparse.Namespace) -> int:
+    """`scorefollow serve --correct` with what was said of the layout."""
+    words = ["serve", "--correct", "--port", "0", "--follower", args.follower]
+    words += [] if args.layout is None else ["--layout", str(args.layout)]
+    words += ["--ignore-layout"] if args.ignore_layout else []
+    words += [] if args.symbols is None else ["--symbols", str(args.symbols)]
+    words += ["--debug"] if args.debug else []
+    served = _parser().parse_args([*words, "--", *map(str, args.score)])
+    return int(served.run(served) or OK)
 
 
 def _sheets(score: Score, layout: Layout, args: argparse.Namespace, *, sized: bool) -> Sheets:
@@ -731,15 +761,18 @@ def _doctor(args: argparse.Namespace) -> int:
     findings = []
     marks = {"ok": ("ok", "green"), "missing": ("missing", "red"), "optional": ("no", "yellow")}
     table = Table("", "what", "found", box=None, pad_edge=False)
-    for finding in examine():
-        findings.append(finding)
-        mark, style = marks[finding.status]
-        found = f"{finding.found}: {finding.advice}" if finding.advice else finding.found
-        table.add_row(Text(mark, style=style), finding.what, Text(found))
+    with errors.status("looking"):
+        for finding in examine():
+            findings.append(finding)
+            mark, style = marks[finding.status]
+            table.add_row(Text(mark, style=style), finding.what, Text(finding.found))
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         print_table(table)
+        for finding in findings:
+            if finding.advice:
+                print(f"\n{finding.what}: {finding.advice}")
     return FAILED if any(finding.status == "missing" for finding in findings) else OK
 
 

@@ -79,7 +79,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const="",
         help="https with this certificate and key, or with a pair made by openssl",
     )
-    where.add_argument("--open", action="store_true", help="open it in a browser here")
+    how = where.add_mutually_exclusive_group()
+    how.add_argument("--open", action="store_true", help="open it in a browser here")
+    how.add_argument(
+        "--correct",
+        action="store_true",
+        help="open it in a browser here, where systems, measures and signs can be corrected",
+    )
 
 
 def _port(text: str) -> int:
@@ -108,8 +114,8 @@ def _serve(args: argparse.Namespace, *, parts: Parts) -> int:
     with server:
         for line in server.invitation():
             say(line)
-        if args.open:
-            webbrowser.open(server.url)
+        if args.open or args.correct:
+            webbrowser.open(server.url + ("#correct" if args.correct else ""))
         evening.last(server)
     return 0
 

@@ -690,3 +690,11 @@ def test_nothing_is_fetched_from_elsewhere(browser: Browser, stand: RunningStand
         assert not context.cookies()
     finally:
         context.close()
+
+
+def test_an_address_may_begin_with_correcting(
+    browser: Browser, workshop: tuple[RunningStand, Path]
+) -> None:
+    with viewing(browser, workshop[0].url + "#correct", viewport=TABLET) as page:
+        page.wait_for_selector(".draft .bar")
+        assert not page.url.endswith("#correct")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -1052,3 +1053,35 @@ def test_serve_says_what_is_wrong(book: Path, scorefollow: Any, tmp_path: Path) 
     assert done.returncode == 2 and "not in 0 to 65535" in done.stderr
     done = scorefollow("serve", book, "--port", "0", "--audio", tmp_path / "missing.wav")
     assert done.returncode == 2 and "missing.wav" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_layout_edit_opens_the_stand_for_correcting(
+    example_plugin: Path, pdf: Path, layout_file: Path, tmp_path: Path
+) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f'#!/bin/sh\nprintf %s "$1" > {tmp_path}/part\nmv {tmp_path}/part {tmp_path}/url\n'
+    )
+    browser.chmod(0o755)
+    program = Path(sys.executable).parent / "scorefollow"
+    words = ["layout", "--edit", "--follower", "constant-tempo", "--layout", layout_file, pdf]
+    editing = subprocess.Popen(
+        [program, *words],
+        env={**os.environ, "PYTHONPATH": str(example_plugin), "BROWSER": f"{browser} %s"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        opened = tmp_path / "url"
+        for _ in range(600):
+            if opened.exists() or editing.poll() is not None:
+                break
+            time.sleep(0.1)
+        url, _, place = opened.read_text().partition("#")
+        assert place == "correct"
+        with urllib.request.urlopen(url + "api/score") as answer:
+            assert json.load(answer)["can"]["correct"] is True
+    finally:
+        editing.send_signal(signal.SIGINT)
+        said = editing.communicate(timeout=60)[1]
+    assert editing.returncode == 130, said

@@ -238,6 +238,10 @@ const link = new Link({
     byId("correct").hidden = score.can?.correct === false;
     stand.open(score);
     refresh();
+    if (location.hash === "#correct" && !byId("correct").hidden) {
+      history.replaceState(null, "", location.pathname + location.search);
+      byId("correct").click();
+    }
   },
   change(state) {
     if (known.link !== "open" && state === "open" && known.met) say("Connected again");
