@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sf_plugin.api import follow as follow
     from sf_plugin.audio.keyboard import Keyboard as Keyboard
     from sf_plugin.audio.microphone import Microphone as Microphone
+    from sf_plugin.audio.source import Source as Source
     from sf_plugin.errors import AudioError as AudioError
     from sf_plugin.errors import PluginError as PluginError
     from sf_plugin.errors import ScoreError as ScoreError
@@ -43,6 +44,7 @@ _HOMES = {
     "Alignment": "sf_plugin.alignment",
     "Keyboard": "sf_plugin.audio.keyboard",
     "Microphone": "sf_plugin.audio.microphone",
+    "Source": "sf_plugin.audio.source",
     "align": "sf_plugin.api",
     "follow": "sf_plugin.api",
     "load_score": "sf_plugin.score.load",
