@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 SETUP := pyproject.toml constraints.txt scripts/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench docs clean
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
@@ -23,6 +23,9 @@ lint: .venv/.ready-test ## Check style and types
 
 bench: .venv/.ready-demo ## Measure speed and memory on this machine
 	.venv/bin/scorefollow bench
+
+docs: .venv/.ready-docs ## Build the documentation as a web site in build/site
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 clean: ## Remove what the other targets made, the environment too
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

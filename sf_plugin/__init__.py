@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sf_plugin.audio.keyboard import Keyboard as Keyboard
     from sf_plugin.audio.microphone import Microphone as Microphone
     from sf_plugin.audio.source import Source as Source
+    from sf_plugin.controls import Controls as Controls
     from sf_plugin.errors import AudioError as AudioError
     from sf_plugin.errors import PluginError as PluginError
     from sf_plugin.errors import ScoreError as ScoreError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sf_plugin.errors import WeightsError as WeightsError
     from sf_plugin.followers import Follower as Follower
     from sf_plugin.hookspecs import hookimpl as hookimpl
+    from sf_plugin.positions import Control as Control
     from sf_plugin.positions import Event as Event
     from sf_plugin.positions import Jump as Jump
     from sf_plugin.positions import PageTurn as PageTurn

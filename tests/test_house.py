@@ -117,7 +117,7 @@ def test_the_wheel_carries_data_and_licence(wheel: zipfile.ZipFile) -> None:
     assert "scorefollow = sf_plugin.cli:main" in wheel.read(entry).decode()
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "bench"])
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "bench", "docs"])
 def test_make_targets_set_themselves_up_first(target: str) -> None:
     done = subprocess.run(
         ["make", "--no-print-directory", "-n", "-B", target],
