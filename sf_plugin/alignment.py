@@ -198,7 +198,7 @@ def _measure(stay: Sequence[Position], end: float, jumped: bool, lag: float) -> 
 
 
 def _before(time: float, lag: float) -> float:
-    return max(round(time - lag, 4), 0.0)
+    return max(0.0, round(time - lag, 4))
 
 
 def _events(positions: Sequence[Position], jumps: dict[int, Jump]) -> Iterator[Event]:

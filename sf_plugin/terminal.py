@@ -99,6 +99,8 @@ class Display(Sink):
 
     @contextmanager
     def shown(self) -> Iterator[None]:
+        """While the session starts and goes on."""
+        self._tasks["starting"] = self._progress.add_task("starting", total=None, amount="")
         with self._progress:
             yield
 
@@ -107,6 +109,8 @@ class Display(Sink):
         if errors.quiet:
             return
         if what not in self._tasks:
+            if (starting := self._tasks.pop("starting", None)) is not None:
+                self._progress.remove_task(starting)
             self._tasks[what] = self._progress.add_task(what, total=total or None, amount="")
         amount = f"{done}/{total}" if total else f"{done}"
         self._progress.update(self._tasks[what], completed=done, amount=amount)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -66,55 +65,6 @@ def test_pins_satisfy_what_is_asked_for() -> None:
         requirement = Requirement(text)
         version = pins[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version, prereleases=True), text
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """Built from a copy of the files that git would commit."""
-    copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    top = ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "adapters/", "sf_plugin/")
-    for name in filter(None, listed.split("\0")):
-        if name.startswith(top) and (ROOT / name).is_file():
-            target = copy / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes((ROOT / name).read_bytes())
-    options = ("-q", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", *options, "-w", str(out), str(copy)], check=True
-    )
-    (built,) = out.glob("sf_plugin-*.whl")
-    return zipfile.ZipFile(built)
-
-
-def test_the_wheel_holds_the_package_and_no_adapters_folder(wheel: zipfile.ZipFile) -> None:
-    names = wheel.namelist()
-    tops = {name.split("/")[0] for name in names}
-    assert {"sf_plugin", "sf_adapters"} <= tops
-    assert all(top.startswith(("sf_plugin", "sf_adapters")) for top in tops)
-    assert "sf_plugin/py.typed" in names
-    for folder, package in (("sf_plugin", "sf_plugin"), ("adapters", "sf_adapters")):
-        for path in (ROOT / folder).rglob("*.py"):
-            assert f"{package}/{path.relative_to(ROOT / folder).as_posix()}" in names
-
-
-def test_the_wheel_carries_data_and_licence(wheel: zipfile.ZipFile) -> None:
-    names = wheel.namelist()
-    assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert any(name.endswith("licenses/NOTICE") for name in names)
-    suffixes = {".safetensors", ".ily", ".json"}
-    data = [path for path in (ROOT / "sf_plugin").rglob("*") if path.suffix in suffixes]
-    data += [p for p in (ROOT / "sf_plugin" / "demo_assets").rglob("*") if p.is_file()]
-    for path in data:
-        assert path.relative_to(ROOT).as_posix() in names
-    entry = next(name for name in names if name.endswith("entry_points.txt"))
-    assert "scorefollow = sf_plugin.cli:main" in wheel.read(entry).decode()
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "lint", "bench", "docs"])

@@ -263,7 +263,7 @@ def test_no_rtmidi() -> None:
         [sys.executable, "-c", WITHOUT_RTMIDI], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("MIDI back end is missing")
-    assert done.stdout.endswith("pip install python-rtmidi\n")
+    assert done.stdout.endswith("'scorefollow doctor' says how to get it\n")
 
 
 def test_targets() -> None:

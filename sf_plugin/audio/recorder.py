@@ -247,7 +247,7 @@ def main(task: Task) -> None:
     except ImportError:
         say(error="sounddevice is missing: pip install sounddevice")
     except OSError as error:
-        say(error=f"PortAudio is missing ({error}): install it (Debian: apt install libportaudio2)")
+        say(error=f"PortAudio is missing ({error}): 'scorefollow doctor' says how to get it")
     except Exception as error:
         say(error=str(error))
 

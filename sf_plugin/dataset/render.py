@@ -72,9 +72,7 @@ def render(
         cents = np.zeros(128) if tuning is None else tuning
         folder = salamander_folder(cache)
         ends = damped(notes, pedals)
-        stereo = salamander.play(
-            notes, ends, folder, sample_rate, samples, cents
-        )
+        stereo = salamander.play(notes, ends, folder, sample_rate, samples, cents)
     else:
         stereo = _fluidsynth(notes, instrument.soundfont, instrument.program, pedals, tuning)
     sides = {"both": slice(None), "left": slice(0, 1), "right": slice(-1, None)}
