@@ -14,6 +14,7 @@ from typing import IO
 import mido
 
 from sf_plugin.errors import SinkError
+from sf_plugin.midi_ports import jack_server
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Synthesizer:
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None
         self._starts = 0
+        self._server: tuple[int, int] | None = None
 
     def open(self) -> None:
         """Start it.
@@ -71,13 +73,13 @@ class Synthesizer:
         program = shutil.which(PROGRAM)
         if program is None:
             raise SinkError(
-                "fluidsynth is not installed: 'scorefollow doctor' says how to get it; or name a "
-                "MIDI port with port=NAME"
+                "fluidsynth is not installed: apt-get install fluidsynth fluid-soundfont-gm, or "
+                "name a MIDI port with port=NAME"
             )
         font = self.soundfont or next((one for one in SOUNDFONTS if Path(one).is_file()), "")
         if not font:
             raise SinkError(
-                "no soundfont was found: install one (Debian: fluid-soundfont-gm), or name a file "
+                "no soundfont was found: apt-get install fluid-soundfont-gm, or name a file "
                 "with soundfont=FILE"
             )
         if not Path(font).is_file():
@@ -87,6 +89,7 @@ class Synthesizer:
         words += ["-j"] if self.audio == "jack" else []
         self._end()
         self._starts += 1
+        self._server = jack_server()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [*words, font],
@@ -126,6 +129,9 @@ class Synthesizer:
         """Notice that it has ended; start it anew."""
         if self.here and self._process is not None and self._process.poll() is not None:
             logger.warning("fluidsynth has ended: starting it again")
+            self.here = False
+        if self.here and self.audio == "jack" and jack_server() != self._server:
+            logger.warning("the JACK server was started anew: so is fluidsynth")
             self.here = False
         if not self.here and 0 < self._starts < MOST_STARTS:
             try:

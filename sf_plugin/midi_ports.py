@@ -6,6 +6,7 @@ The ports are those of mido's back end, chosen by the environment variable MIDO_
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -27,6 +28,19 @@ def find_port(names: Sequence[str], wanted: str) -> str | None:
     name = wanted.casefold()
     exact = [port for port in names if port.casefold() == name]
     return next(iter(exact or [port for port in names if name in port.casefold()]), None)
+
+
+JACK_API = 3
+"""RtMidi's number."""
+
+
+def jack_server() -> tuple[int, int] | None:
+    """Another one after the JACK server was started anew; None where there is none."""
+    name = os.environ.get("JACK_DEFAULT_SERVER", "default")
+    with suppress(OSError, AttributeError):
+        door = os.stat(f"/dev/shm/jack_{name}_{os.getuid()}_0")
+        return door.st_ino, door.st_ctime_ns
+    return None
 
 
 SETTLE_SECONDS = 0.1
@@ -52,6 +66,8 @@ class MidiPort:
         self.heard = heard
         self.here = False
         self._port: Any = None
+        self._name = ""
+        self._server: tuple[int, int] | None = None
 
     def open(self) -> None:
         """Find the port and open it.
@@ -87,11 +103,14 @@ class MidiPort:
 
     def look(self) -> None:
         """Notice that the port went away; open it anew where it came back."""
+        if self._port is not None and self._is_orphan():
+            # Its client still lists the ports of the server that ended.
+            self._let_go()
         names = self._names()
         if self.here:
-            if self._port.name in names:
+            if self._port is not None and self._port.name in names:
                 return
-            logger.warning("MIDI port %r is gone: looking for it", self._port.name)
+            logger.warning("MIDI port %r is gone: looking for it", self._name)
             self.here = False
         name = find_port(names, self.wanted)
         if name is None:
@@ -100,8 +119,7 @@ class MidiPort:
             port = self._opened(name)
         except Exception:
             return
-        with suppress(Exception):
-            self._port.close()
+        self._let_go()
         self._port, self.here = port, True
         logger.warning("MIDI port %r is back", name)
 
@@ -115,7 +133,19 @@ class MidiPort:
         with suppress(Exception):
             port.close()
 
+    def _let_go(self) -> None:
+        port, self._port = self._port, None
+        if port is not None:
+            with suppress(Exception):
+                port.close()
+
+    def _is_orphan(self) -> bool:
+        """Whether the JACK server that it was opened on is another or gone."""
+        api = getattr(getattr(self._port, "_rt", None), "get_current_api", int)()
+        return api == JACK_API and jack_server() != self._server
+
     def _opened(self, name: str) -> Any:
+        self._name, self._server = name, jack_server()
         if self.heard is not None:
             return mido.open_input(name, callback=self.heard)
         port = mido.open_output(name)
@@ -137,7 +167,7 @@ class MidiPort:
                 return list(names())
         except ImportError as error:
             raise SinkError(
-                f"MIDI back end is missing ({error}): 'scorefollow doctor' says how to get it"
+                f"MIDI back end is missing ({error}): pip install python-rtmidi"
             ) from None
         except Exception as error:
             raise SinkError(

@@ -99,6 +99,22 @@ def test_small_losses_add_up() -> None:
     assert sum(gap for _, gap in gaps) == pytest.approx(9 * 0.06, abs=0.25)
 
 
+def test_time_does_not_run_ahead_where_blocks_are_lost_again_and_again() -> None:
+    chance = random.Random(4)
+    line = Timeline(0.1)
+    line.begin(0.0)
+    due = before = heard = 0.0
+    while due < 600:
+        due += BLOCK
+        lost = chance.random() < 0.01
+        if lost:
+            due += chance.choice((0, 1, 2)) * BLOCK
+        before = max(before, due + chance.expovariate(1 / (0.015 if lost else 0.003)))
+        heard += (more := line.gap(before, BLOCK, lost) + BLOCK)
+        line.place(more)
+    assert heard == pytest.approx(due, abs=0.5)
+
+
 def test_a_long_sleep_is_not_made_up_for() -> None:
     line = Timeline(0.1)
     line.begin(0.0)

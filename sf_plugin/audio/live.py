@@ -34,6 +34,11 @@ SETTLE_SECONDS = 1.0
 MOST_DRIFT_SECONDS = 0.02
 """In `SETTLE_SECONDS`; a device's clock differs less from ours."""
 
+MOST_HASTE_SECONDS = 0.0003
+"""In `SETTLE_SECONDS`, of a device's clock before ours.  Sound that is further ahead is so because
+too much silence was put before it, by a block that came late after a loss: the next silence is
+shorter by that."""
+
 INCIDENT_SECONDS = 10.0
 """Losses closer together are one incident."""
 
@@ -106,7 +111,7 @@ class Timeline:
             gap = max(0.0, min(self._least, late) - self._usual)
         else:
             change = self._least - self._usual
-            self._usual += min(max(change, -MOST_DRIFT_SECONDS), MOST_DRIFT_SECONDS)
+            self._usual += min(max(change, -MOST_HASTE_SECONDS), MOST_DRIFT_SECONDS)
         self._watch(now, late - gap)
         return self._limited(gap)
 
