@@ -73,13 +73,13 @@ class Synthesizer:
         program = shutil.which(PROGRAM)
         if program is None:
             raise SinkError(
-                "fluidsynth is not installed: apt-get install fluidsynth fluid-soundfont-gm, or "
-                "name a MIDI port with port=NAME"
+                "fluidsynth is not installed: 'scorefollow doctor' says how to get it; or name a "
+                "MIDI port with port=NAME"
             )
         font = self.soundfont or next((one for one in SOUNDFONTS if Path(one).is_file()), "")
         if not font:
             raise SinkError(
-                "no soundfont was found: apt-get install fluid-soundfont-gm, or name a file "
+                "no soundfont was found: install one (Debian: fluid-soundfont-gm), or name a file "
                 "with soundfont=FILE"
             )
         if not Path(font).is_file():

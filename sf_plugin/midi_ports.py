@@ -167,7 +167,7 @@ class MidiPort:
                 return list(names())
         except ImportError as error:
             raise SinkError(
-                f"MIDI back end is missing ({error}): pip install python-rtmidi"
+                f"MIDI back end is missing ({error}): 'scorefollow doctor' says how to get it"
             ) from None
         except Exception as error:
             raise SinkError(
