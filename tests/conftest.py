@@ -16,8 +16,12 @@ import numpy as np
 import pymupdf
 import pytest
 import soundfile
+from hypothesis import settings
 
 from sf_plugin.score.layout import Layout, Measure, PageLayout, System
+
+settings.register_profile("no clock", deadline=None)
+settings.load_profile("no clock")
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEMS = 2
