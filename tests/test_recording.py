@@ -312,6 +312,7 @@ class Busy(Live):
             yield block
 
 
+@pytest.mark.slow
 def test_pages_read_meanwhile_and_frames_passed_over_come_again(
     long_pdf: Path, tmp_path: Path
 ) -> None:

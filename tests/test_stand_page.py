@@ -629,6 +629,7 @@ def test_the_keyboard_reaches_every_control(view: Page) -> None:
     until_shown(view, "2")
 
 
+@pytest.mark.slow
 def test_turns_are_told_to_screen_readers(view: Page) -> None:
     assert view.get_attribute("#say", "aria-live") == "polite"
     view.keyboard.press("End")

@@ -930,6 +930,7 @@ async def hello_that(socket: Any, **wanted: object) -> dict[str, Any]:
             return hello
 
 
+@pytest.mark.slow
 def test_serve_plays_session_after_session(
     book: Path, serve: Callable[..., Serving], wav: Path
 ) -> None:
