@@ -32,6 +32,7 @@ missing_packages() {
     command -v Xvfb >/dev/null || echo xvfb
     command -v xdotool >/dev/null || echo xdotool
     command -v mupdf >/dev/null || echo mupdf
+    command -v pd >/dev/null || echo puredata-core
 }
 
 apt_install() {
