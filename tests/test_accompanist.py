@@ -326,7 +326,7 @@ def test_fluidsynth_ends_with_the_program_that_started_it(tmp_path: Path) -> Non
 
 def test_no_fluidsynth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(SinkError, match="apt-get install fluidsynth"):
+    with pytest.raises(SinkError, match="fluidsynth is not installed: 'scorefollow doctor'"):
         Synthesizer().open()
 
 
