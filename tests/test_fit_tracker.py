@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from tiny_network import RATE, TINY, random_network
 
-from sf_plugin.audio.spectrogram import Band, SpectrogramConfig
 from sf_plugin.dataset.programme import Aside
 from sf_plugin.evaluation.cases import Case
 from sf_plugin.evaluation.metrics import Truth
@@ -26,9 +25,7 @@ from sf_plugin.training.fit_tracker import (
     listen,
     logistic,
 )
-from sf_plugin.unet.config import UNetConfig
 from sf_plugin.unet.follower import UNetFollower
-from sf_plugin.unet.network import ScoreUNet
 from sf_plugin.unet.weights import save_weights
 
 FPS = 40
@@ -104,30 +101,20 @@ def test_every_candidate_is_a_setting_and_the_default_is_among_them() -> None:
 
 
 def test_a_recording_is_heard_as_the_follower_hears_it(tmp_path: Path) -> None:
-    torch.manual_seed(6)
-    spectrogram = SpectrogramConfig(sample_rate=4000, lookahead=128, bands=(Band(512, 50, 70),))
-    config = UNetConfig(
-        channels=(2, 4, 4, 4, 4), groups=1, cells=8, audio_channels=8, audio_memory=4,
-        spectrogram=spectrogram,
-    )  # fmt: skip
-    net = ScoreUNet(config)
-    with torch.no_grad():
-        net.heard_pitches.bias.zero_()
-        net.block_i.query.weight.mul_(30)
     weights = tmp_path / "tiny.safetensors"
-    save_weights(net, weights)
+    save_weights(random_network(6), weights)
     system = System(0.3, 0.6, 0.1, 0.9, (Measure(1, 0.1, 0.9),))
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (120, 90), np.uint8)
     layout = Layout((PageLayout(1, (system,)),))
     score = Score("one page", [image], layout)
     sound = rng.normal(0, 0.1, 6000).astype(np.float32)
-    case = Case("noise", "noise", "clean", score, layout, hearing(0).truth, lambda: sound, 4000)
+    case = Case("noise", "noise", "clean", score, layout, hearing(0).truth, lambda: sound, RATE)
     follower = UNetFollower(weights)
     follower.prepare(score)
     wanted = follower.feed(sound)
     (heard,) = listen([Piece("noise", case)], weights)
-    assert (heard.fps, heard.layout) == (spectrogram.fps, layout)
+    assert (heard.fps, heard.layout) == (TINY.spectrogram.fps, layout)
     positions, _ = follow(heard, TrackerConfig())
     assert [p.time for p in positions] == [e.time for e in wanted]
     assert len({e.x for e in wanted}) > 1

@@ -15,7 +15,7 @@ from sf_plugin.positions import Estimate
 from sf_plugin.score.structure import Road, Roads
 from sf_plugin.tracking.document import DocumentOnsets
 from sf_plugin.tracking.smoothing import Hearing, Smoother, average
-from sf_plugin.tracking.tracker import Tracker, TrackerConfig, softmax
+from sf_plugin.tracking.tracker import Leap, Tracker, TrackerConfig, softmax
 
 FPS = 20
 SYSTEM = 8
@@ -78,6 +78,7 @@ def held(notes: Sequence[int], frames: int = 5) -> list[int]:
 @given(
     st.lists(st.floats(0.01, 5), min_size=1, max_size=9),
     st.lists(st.floats(0, 9), min_size=2, max_size=5),
+    st.builds(Leap, st.floats(0, 0.5), st.floats(0, 0.5)),
     st.floats(0, 1),
     st.floats(10, 60),
     st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.floats(0, 1)), max_size=4),
@@ -86,7 +87,8 @@ def held(notes: Sequence[int], frames: int = 5) -> list[int]:
 def test_back_is_the_transpose_of_onward(
     beats: list[float],
     tempi: list[float],
-    jump: float,
+    leap: Leap,
+    struck: float,
     fps: float,
     ways: list[tuple[int, int, float]],
     seed: int,
@@ -100,11 +102,12 @@ def test_back_is_the_transpose_of_onward(
     belief[rng.random(shape) < 0.5] = 0
     assume(belief.any())
     belief /= belief.sum()
-    moved = smoother.move(belief, jump)
+    heard = rng.dirichlet(np.ones(len(beats))).astype(np.float32)
+    moved = smoother.move(belief, leap, heard, struck)
     assert float(moved.min()) >= -1e-6
-    assert float(moved.sum()) == pytest.approx(1, abs=1e-5)
+    assert 1 - config.unheard - 1e-5 <= float(moved.sum()) <= 1 + 1e-5
     onward = float((moved * after).sum())
-    assert float((belief * smoother.move_back(after, jump)).sum()) == pytest.approx(
+    assert float((belief * smoother.move_back(after, leap, heard, struck)).sum()) == pytest.approx(
         onward, rel=1e-5, abs=1e-6
     )
 
@@ -116,20 +119,26 @@ def plain_sums(
     tracker = Tracker(document, FPS, config, roads)
     shape = (len(config.tempi), len(tracker.onset_of))
     states = np.eye(shape[0] * shape[1], dtype=np.float32).reshape(-1, *shape)
-    motion = np.array([tracker.move(s, config.jump / FPS).ravel() for s in states], np.float64).T
-    evidence = []
-    for logits, struck in zip(np.asarray(hearing.logits), hearing.struck, strict=True):
-        seen = tracker.evidence(softmax(logits), float(struck))[tracker.onset_of]
+    evidence, motions = [], []
+    steps = Smoother(document, FPS, config, roads)._forward(hearing, slice(None))
+    for logits, step in zip(np.asarray(hearing.logits), steps, strict=True):
+        assert step is not None
+        leap, struck = step
+        heard = softmax(logits)
+        moved = [tracker.move(state, leap, heard, struck).ravel() for state in states]
+        motions.append(np.array(moved, np.float64).T)
+        seen = tracker.evidence(heard, struck)[tracker.onset_of]
         evidence.append(np.tile(seen, shape[0]).astype(np.float64))
     belief = tracker._memory.belief.ravel().astype(np.float64)
     forward = []
-    for seen in evidence:
+    for motion, seen in zip(motions, evidence, strict=True):
         belief = seen * (motion @ belief)
         belief /= belief.sum()
         forward.append(belief)
     after = np.ones_like(belief)
     out = []
-    for belief, seen in zip(reversed(forward), reversed(evidence), strict=True):
+    backward = zip(reversed(forward), reversed(evidence), reversed(motions), strict=True)
+    for belief, seen, motion in backward:
         both = (belief * after).reshape(shape).sum(0)
         out.append(np.bincount(tracker.onset_of, both / both.sum()))
         after = motion.T @ (after * seen)
@@ -143,7 +152,10 @@ def test_the_places_are_those_of_the_plain_sums(frames: int) -> None:
     document = make_document([0.5, 0.25, 1.0, 0.25, 0.5, 0.5])
     config = TrackerConfig(tempi=(0, 1, 2, 4), trust=6.0, jump=0.5, search=0.5, glance=0.0)
     roads = Roads(roads=(Road(1, 1, 0.5), Road(2, 1, 0.8)))
-    hearing = hearing_of(np.random.default_rng(frames).normal(0, 3, (frames, 6)))
+    rng = np.random.default_rng(frames)
+    struck = rng.random(frames, np.float32)
+    struck[0] = 1  # it begins
+    hearing = hearing_of(rng.normal(0, 3, (frames, 6)), struck=struck)
     estimates = Smoother(document, FPS, config, roads).smooth(hearing)
     sums = plain_sums(document, config, roads, hearing)
     for estimate, posterior in zip(estimates, sums, strict=True):

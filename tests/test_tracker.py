@@ -15,7 +15,16 @@ from sf_plugin.score.layout import Layout, Measure, PageLayout, System
 from sf_plugin.score.measures import PlainMapper
 from sf_plugin.session import Narrator
 from sf_plugin.tracking.document import DocumentOnsets
-from sf_plugin.tracking.tracker import LONGEST, STEPS, STRIKE, Tracker, TrackerConfig
+from sf_plugin.tracking.tracker import (
+    LONGEST,
+    STAY,
+    STEPS,
+    STRIKE,
+    Leap,
+    Tracker,
+    TrackerConfig,
+    softmax,
+)
 
 FPS = 40
 NOTES = 16
@@ -24,8 +33,8 @@ EQUAL = (0.5,)
 UNEQUAL = (1.0, 0.5, 0.5, 0.25, 0.25, 1.5, 2 / 3, 1 / 3)
 """Quarter notes of the onsets, over and over."""
 CONFIG = TrackerConfig(
-    change=0.4, jump=1e-3, search=0.02, pause_jump=0.05, trust=0.0, accent=0.3, glance=0.7,
-    calibration=(1.5, 0.4, 0.4), known=(-2.5, 2.0, 1.0), tracking=0.65, lost=0.3,
+    change=0.4, jump=1e-3, search=0.02, pause_jump=0.05, trust=0.0, accent=0.3, unheard=0.4,
+    glance=0.7, calibration=(1.5, 0.4, 0.4), known=(-2.5, 2.0, 1.0), tracking=0.65, lost=0.3,
 )  # fmt: skip
 """For the logits of `logits_at`: 9 where the music is, 6 where other music fits."""
 
@@ -74,6 +83,14 @@ def played(
     times = np.cumsum(document.beats[list(notes)] / np.array(tempo))
     frames = np.arange(int(times[-1] * FPS + 1e-3)) / FPS + 1e-6
     return [notes[n] for n in np.searchsorted(times, frames, side="right")]
+
+
+def move(
+    tracker: Tracker, belief: np.ndarray, leap: Leap = STAY, struck: float = 1.0
+) -> np.ndarray:
+    """A frame's motion when every onset is heard alike."""
+    heard = np.full(len(tracker.document), 1 / len(tracker.document), np.float32)
+    return tracker.move(belief, leap, heard, struck)
 
 
 def follow(
@@ -128,13 +145,43 @@ def test_the_page_says_how_long_a_note_lasts() -> None:
     flat = np.zeros(len(document), np.float32)
     likely = []
     for n in range(round(1.25 / 1.5 * FPS)):  # the two short ones and two of a quarter note
-        tracker.step(flat, 9 + n / FPS, struck=0.0)
+        tracker.step(flat, 9 + n / FPS, struck=1.0)
         likely.append(int(np.argmax(tracker.belief())))
     assert likely == sorted(likely)
     assert likely[0] == 3 or likely[0] == 4
     assert likely[-1] in (6, 7)
     held = follow(Tracker(document, FPS, CONFIG), frames[: frames.index(4)])
     assert near(held[-1:], document, [3]) == [True]
+
+
+def test_a_held_note_is_left_later_while_no_other_is_struck() -> None:
+    document = make_document(pages=1, systems=1, beats=(1.0, 1.0, 1.0, 2.0, 1.0, 1.0))
+    flat = np.zeros(len(document), np.float32)
+    stays = {}
+    for unheard in (0.0, 0.4):
+        tracker = Tracker(document, FPS, replace(CONFIG, unheard=unheard))
+        follow(tracker, played(document, range(4), 1.5))
+        for n in range(FPS):  # a quarter note and a half
+            tracker.step(flat, 9 + n / FPS, struck=0.0)
+        stays[unheard] = float(tracker.belief()[:4].sum())
+    assert stays[0.4] > 1.5 * stays[0.0]
+    belief = tracker._memory.belief
+    assert tracker.move(belief, Leap(), flat, 0.0).sum() < 0.999
+    assert tracker.move(belief, Leap(), flat, 1.0).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_what_is_given_up_comes_to_another_onset_while_nothing_is_struck() -> None:
+    document = make_document(pages=1, systems=1, beats=(1.0, 0.25))
+    tracker = Tracker(document, FPS, replace(CONFIG, change=0.0))
+    fast = int(np.argmax(tracker.config.tempi))
+    kept = {}
+    for onset in (2, 3):
+        belief = np.zeros((len(tracker.config.tempi), len(tracker.onset_of)), np.float32)
+        belief[fast, tracker.first_place[onset + 1] - 1] = 1
+        assert move(tracker, belief).sum() == pytest.approx(1)
+        kept[onset] = float(move(tracker, belief, struck=0.0).sum())
+    assert kept[2] == pytest.approx(1 - CONFIG.unheard)
+    assert kept[3] == pytest.approx(1 - CONFIG.unheard / 4)
 
 
 def test_a_changing_tempo_is_followed() -> None:
@@ -419,10 +466,13 @@ def test_systems_of_any_length_and_content_can_be_followed(beats: list[list[floa
 @given(
     beats=st.lists(BEATS, min_size=1, max_size=30),
     jump=st.floats(0, 1),
+    share=st.floats(0, 1),
     fps=st.sampled_from([1, 10, 20, 40, 100]),
     seed=st.integers(0, 1000),
 )
-def test_motion_keeps_the_mass(beats: list[float], jump: float, fps: int, seed: int) -> None:
+def test_motion_keeps_the_mass(
+    beats: list[float], jump: float, share: float, fps: int, seed: int
+) -> None:
     document = make_document(pages=1, systems=2, beats=beats)
     tracker = Tracker(document, fps, CONFIG)
     places = len(tracker.onset_of)
@@ -431,7 +481,7 @@ def test_motion_keeps_the_mass(beats: list[float], jump: float, fps: int, seed: 
     belief = np.random.default_rng(seed).random(shape, np.float32) ** 8
     belief /= belief.sum()
     for _ in range(5):
-        belief = tracker.move(belief, jump)
+        belief = move(tracker, belief, Leap(jump * (1 - share), jump * share))
         assert (belief >= 0).all()
         assert belief.sum() == pytest.approx(1, abs=1e-5)
 
@@ -444,7 +494,7 @@ def test_motion_is_as_fast_as_the_tempo_says(fps: int) -> None:
     belief = np.zeros((len(config.tempi), len(tracker.onset_of)), np.float32)
     belief[:, 0] = 1 / len(belief)
     for _ in range(4 * fps):
-        belief = tracker.move(belief, 0.0)
+        belief = move(tracker, belief)
     quarters = belief @ np.arange(belief.shape[1]) / belief.sum(1) / STEPS
     np.testing.assert_allclose(quarters, 4 * np.array(config.tempi), rtol=1e-3)
     np.testing.assert_allclose(belief.sum(1), 1 / len(belief), rtol=1e-4)
@@ -458,7 +508,7 @@ def test_the_tempo_changes_as_often_a_second_at_any_frame_rate() -> None:
         belief = np.zeros((len(tracker.config.tempi), len(tracker.onset_of)), np.float32)
         belief[5, 0] = 1
         for _ in range(fps):
-            belief = tracker.move(belief, 0.0)
+            belief = move(tracker, belief)
         kept.append(belief[5].sum())
     assert kept == pytest.approx([np.exp(-tracker.config.change)] * 3, abs=0.05)
 
@@ -467,9 +517,41 @@ def test_a_jump_lands_where_notes_begin_at_any_tempo() -> None:
     tracker = Tracker(make_document(beats=UNEQUAL), FPS, CONFIG)
     belief = np.zeros((len(tracker.config.tempi), len(tracker.onset_of)), np.float32)
     belief[3, 100] = 1
-    landed = tracker.move(belief, 1.0)
+    landed = move(tracker, belief, Leap(1.0))
     assert (np.flatnonzero(landed.sum(0)) == tracker.first_place).all()
     np.testing.assert_allclose(landed.sum(1), 1 / len(landed), rtol=1e-4)
+
+
+def test_a_jump_goes_where_the_frame_hears_it_if_it_hears_it_clearly_and_not_here() -> None:
+    document = make_document(beats=UNEQUAL)
+    tracker = Tracker(document, FPS, CONFIG)
+    follow(tracker, played(document, range(10), 1.0))
+    there = np.full(len(document), -5, np.float32)
+    there[60] = 9
+    both = np.array(there)
+    both[9] = 9
+    chances = []
+    for logits in (there, both, np.zeros(len(document), np.float32)):
+        heard = softmax(logits)
+        leap = tracker._leap(heard, 1.0, rested=False)
+        chances.append(leap.there)
+        assert 0 < leap.anywhere < CONFIG.jump
+        landed = tracker.of_onsets(tracker.move(tracker._anywhere, Leap(0.0, 1.0), heard, 1.0))
+        assert landed[np.argmax(heard)] == landed.max()
+    assert chances[0] > 0.01 * CONFIG.jump
+    assert chances[1] == chances[2] == 0
+    assert tracker._leap(softmax(there), 0.2, rested=False).there == 0
+
+
+def test_a_jump_is_less_likely_between_fast_notes() -> None:
+    document = make_document()
+    chances = []
+    for tempo in (0.5, 1.0, 3.0):
+        tracker = Tracker(document, FPS, CONFIG)
+        follow(tracker, played(document, range(10), tempo))
+        heard = np.full(len(document), 1 / len(document), np.float32)
+        chances.append(tracker._leap(heard, 1.0, rested=False).chance)
+    assert chances == pytest.approx([chances[0], chances[0] / 4, chances[0] / 36], rel=0.3)
 
 
 @pytest.mark.parametrize(("seconds", "rests"), [(0.2, 0), (0.6, 1), (5.0, 1)])
@@ -492,7 +574,7 @@ def test_a_jump_is_likelier_after_a_silence(seconds: float, rests: int) -> None:
         before = tracker.belief()[elsewhere].sum()
         tracker.step(flat, 10 + (silence + 1) / FPS)
         assert tracker.belief()[elsewhere].sum() - before < 1e-4
-    share = rests * tracker.of_onsets(tracker._leap)[elsewhere].sum()
+    share = rests * tracker.of_onsets(tracker._anywhere)[elsewhere].sum()
     assert mass[0.0] < 1e-4
     assert mass[0.01] == pytest.approx(0.01 * share, rel=0.1, abs=1e-4)
     assert mass[0.1] == pytest.approx(0.1 * share, rel=0.1, abs=1e-4)

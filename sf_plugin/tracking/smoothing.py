@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from sf_plugin.followers import Progress, no_progress
 from sf_plugin.positions import Estimate
-from sf_plugin.tracking.tracker import LEAVE_END, Floats, Tracker, softmax
+from sf_plugin.tracking.tracker import LEAVE_END, Floats, Leap, Tracker, softmax
 
 Flags = NDArray[np.bool_]
+
+_Step = tuple[Leap, float] | None
+"""What moved a frame's belief and how much was struck; None where it stood still."""
 
 
 class Logits(Protocol):
@@ -55,64 +58,67 @@ class Smoother(Tracker):
         size = max(1, math.isqrt(frames))
         stretches = [slice(n, min(n + size, frames)) for n in range(0, frames, size)]
         self.reset()
-        jumps: list[float | None] = []
+        steps: list[_Step] = []
         kept = []
         for done, stretch in enumerate(stretches, 1):
             kept.append(self._memory.belief)
-            jumps += self._forward(hearing, stretch)
+            steps += self._forward(hearing, stretch)
             progress("aligning", done, 2 * len(stretches))
         read = _Read.of(frames)
         after = np.ones_like(self._memory.belief)
         for done, stretch in enumerate(reversed(stretches), len(stretches) + 1):
-            after = self._backward(hearing, stretch, kept.pop(), jumps[stretch], after, read)
+            after = self._backward(hearing, stretch, kept.pop(), steps[stretch], after, read)
             progress("aligning", done, 2 * len(stretches))
-        heard = np.array([jump is not None for jump in jumps], bool)
+        heard = np.array([step is not None for step in steps], bool)
         return self._estimates(hearing, heard, read)
 
-    def move_back(self, after: Floats, jump: float) -> Floats:
+    def move_back(self, after: Floats, leap: Leap, heard: Floats, struck: float) -> Floats:
         """The transpose of `move`.
 
         (tempi, places) how well each place explains what follows the motion, to how
         well each explains it before.
         """
-        landing = np.float32((after * self._leap).sum())
+        stay = np.float32(1 - leap.chance)
         leave = np.float32(LEAVE_END / self.fps)
-        over = (1 - leave) * after[0, -1] + leave * landing
+        over = (1 - leave) * after[0, -1] + leave * (after * self._anywhere).sum()
         count, places = after.shape
+        unheard = self._unheard(struck)
+        shares = 1 - unheard * self._comes
         onward = np.full((count, places + self._reach), over, np.float32)
         onward[:, :places] = after
         onward[0, places - 1] = over
         moved = np.empty_like(after)
-        for row, target, speed in zip(onward, moved, self._speeds, strict=True):
-            whole = int(speed)
-            part = np.float32(speed - whole)
-            np.multiply(row[whole : whole + places], 1 - part, out=target)
-            target += part * row[whole + 1 : whole + 1 + places]
-        self._turns.take_back(onward, moved)
+        for tempi, whole, part in self._strides:
+            moved[tempi] = onward[tempi, whole : whole + places] * ((1 - part) * shares[whole])
+            ahead = onward[tempi, whole + 1 : whole + 1 + places]
+            moved[tempi] += ahead * (part * shares[whole + 1])
+        self._turns.take_back(onward, moved, unheard)
         before = moved * self._keep
         before[:-1] += self._pass_on[:-1] * moved[1:]
         before[1:] += self._pass_on[1:] * moved[:-1]
-        return before * np.float32(1 - jump) + np.float32(jump) * landing
+        landing = after[:, self.first_place].mean(0) @ self._landing(leap, heard)
+        return before * stay + landing
 
-    def _hear(self, logits: Floats, struck: float, jump: float) -> None:
-        self._jump: float | None = jump
-        super()._hear(logits, struck, jump)
+    def _leap(self, heard: Floats, struck: float, rested: bool) -> Leap:
+        leap = super()._leap(heard, struck, rested)
+        self._done: _Step = leap, struck
+        return leap
 
-    def _forward(self, hearing: Hearing, stretch: slice) -> list[float | None]:
-        """Follow some frames; the probability of a jump in each, None where it stands still."""
-        jumps: list[float | None] = []
+    def _forward(self, hearing: Hearing, stretch: slice) -> list[_Step]:
+        """Follow some frames: what moved each."""
+        steps: list[_Step] = []
         for logits, time, quiet, struck in frames_of(hearing, stretch):
-            self._jump = None
+            self._done = None
             self.step(logits, time, quiet=quiet, struck=struck)
-            jumps.append(self._jump)
-        return jumps
+            steps.append(self._done)
+        return steps
 
     def _backward(
         self,
         hearing: Hearing,
         stretch: slice,
         belief: Floats,
-        jumps: list[float | None],
+        steps: list[_Step],
         after: Floats,
         read: _Read,
     ) -> Floats:
@@ -122,17 +128,18 @@ class Smoother(Tracker):
         frame before them, is explained.
         """
         frames = []
-        for n, jump, (logits, _, _, struck) in zip(
-            range(stretch.start, stretch.stop), jumps, frames_of(hearing, stretch), strict=True
+        for n, step, logits in zip(
+            range(stretch.start, stretch.stop), steps, hearing.logits[stretch], strict=True
         ):
-            if jump is None:
+            if step is None:
                 continue
+            leap, struck = step
             heard = softmax(logits)
             evidence = self.evidence(heard, struck)
-            belief = self.move(belief, jump) * evidence[self.onset_of]
+            belief = self.move(belief, leap, heard, struck) * evidence[self.onset_of]
             belief /= belief.sum()
-            frames.append((n, jump, logits, heard, evidence, belief))
-        for n, jump, logits, heard, evidence, belief in reversed(frames):
+            frames.append((n, leap, logits, heard, struck, evidence, belief))
+        for n, leap, logits, heard, struck, evidence, belief in reversed(frames):
             here = self.of_onsets(belief * after)
             here /= here.sum()
             expected = here / np.maximum(evidence, 1e-30)
@@ -142,7 +149,7 @@ class Smoother(Tracker):
             read.anchor[n] = near.start + np.argmax(here[near] * glance)
             read.mass[n] = here[self.near(int(read.anchor[n]))].sum()
             read.fit[n] = logits[read.anchor[n]]
-            after = self.move_back(after * evidence[self.onset_of], jump)
+            after = self.move_back(after * evidence[self.onset_of], leap, heard, struck)
             after /= after.max()
         return after
 

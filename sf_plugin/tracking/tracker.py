@@ -1,15 +1,18 @@
 """From the network's belief to one path: a causal Bayes filter over the document's onsets.
 
 The state is a place in the music, in twelfths of a quarter note, and a tempo.
-The page says how long each onset lasts; the tempo changes slowly; with a small
-probability the music goes anywhere, and at the end of some measures a share of it takes
-a road, as the score's signs say.  What is seen of a place is the network's
-belief in the onset it belongs to.
+The page says how long each onset lasts; the tempo changes slowly; an onset is seldom come
+to unless a note is struck; with a small probability a struck note is one elsewhere, and at
+the end of some measures a share of the music takes a road, as the score's signs say.  What
+is seen of a place is the network's belief in the onset it belongs to.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from sf_plugin.positions import Estimate, State
 from sf_plugin.score.structure import NO_ROADS, Roads
 from sf_plugin.tracking.document import DocumentOnsets
+from sf_plugin.tracking.trills import Trill
 
 Floats = NDArray[np.float32]
 
@@ -28,6 +32,15 @@ LEAVE_END = 0.2
 """Share a second of the belief that all is over that goes anywhere instead."""
 ANYWHERE = 0.3
 """Share of the jumps that may go to any onset; the others go to the first of a measure."""
+HEARD = 0.5
+"""Share of the jumps that the frame may lead where it hears the music itself, if it hears it
+clearly there and not at the place."""
+HARDLY = 0.02
+"""Network's belief around the place from which it is heard there."""
+SLOW = 1.0
+"""Seconds from one struck note to the next from which a jump is as likely as it can be."""
+STRUCK = 0.5
+"""Probability from which a note is struck."""
 REST = 0.4
 """Seconds of silence from which one may go on elsewhere."""
 LATELY = 8.0
@@ -43,12 +56,15 @@ class TrackerConfig:
     Attributes:
         tempi: quarter notes a second.
         change: how often a second the tempo goes to a neighbouring one.
-        jump: probability a second of going elsewhere in the document.
-        search: the same while lost.
+        jump: probability that a struck note is one elsewhere in the document, after a slow one;
+            falls with the square of the time between them, since fast notes tell more.
+        search: probability a second of going elsewhere while lost.
         pause_jump: probability that the music goes on anywhere after a silence.
         trust: exponent of the network's belief as evidence, a second; frames are not
             independent.
         accent: exponent that a struck note adds.
+        unheard: share of what comes from a quarter note or a longer one to the next onset that
+            is given up while no note is struck; of shorter ones less.
         doubt: added to the belief, so that one wrong frame cannot rule a place out.
         glance: exponent of the present frame's belief when the place is read off.
         begin: probability that the music starts at the first onset.
@@ -69,11 +85,12 @@ class TrackerConfig:
 
     tempi: tuple[float, ...] = (0, 0.35, 0.5, 0.7, 0.9, 1.15, 1.5, 1.9, 2.5, 3.2, 4.2, 6)
     change: float = 0.4
-    jump: float = 1e-3
+    jump: float = 3e-3
     search: float = 0.02
     pause_jump: float = 0.05
     trust: float = 0.0
     accent: float = 0.3
+    unheard: float = 0.4
     doubt: float = 1e-6
     glance: float = 0.7
     begin: float = 0.5
@@ -86,6 +103,27 @@ class TrackerConfig:
     lost_after: float = 1.5
     pause: float = 1.0
     ended_after: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leap:
+    """How likely the music goes elsewhere in one frame.
+
+    Attributes:
+        anywhere: the probability that it goes to any place.
+        there: the probability that it goes where the frame hears it.
+    """
+
+    anywhere: float = 0.0
+    there: float = 0.0
+
+    @property
+    def chance(self) -> float:
+        """The probability of either."""
+        return self.anywhere + self.there
+
+
+STAY = Leap()
 
 
 @dataclass
@@ -101,6 +139,10 @@ class _Memory:
     doubted: float = 0.0
     past_end: float = np.inf
     quiet_since: float | None = None
+    struck: bool = False
+    struck_at: float = np.inf
+    since_note: float = 0.0  # seconds from the note before to the last one
+    trill: Trill = field(default_factory=Trill)
 
 
 @dataclass(frozen=True)
@@ -113,31 +155,38 @@ class _Turns:
             the end) in a row.
         target: the state after by the road, of the same.
         share: of the source's belief.
+        length: quarter notes of the source's onset, at most 1.
     """
 
     source: NDArray[np.int64]
     onward: NDArray[np.int64]
     target: NDArray[np.int64]
     share: Floats
+    length: Floats
 
     @classmethod
-    def of(cls, turns: list[tuple[int, int, int, float]]) -> _Turns:
+    def of(cls, turns: list[tuple[int, int, int, float]], length: Floats) -> _Turns:
+        """`length` is that of every place."""
         places = np.array([turn[:3] for turn in turns], np.int64).reshape(-1, 3)
         source, onward, target = np.ascontiguousarray(places.T)
-        return cls(source, onward, target, np.array([turn[3] for turn in turns], np.float32))
+        share = np.array([turn[3] for turn in turns], np.float32)
+        return cls(source, onward, target, share, length[source % len(length)])
 
-    def take(self, before: Floats, after: Floats) -> None:
-        """Lead what turns of a belief `before` a frame to where it is `after` the frame."""
+    def take(self, before: Floats, after: Floats, unheard: np.float32) -> None:
+        """Lead what turns of a belief `before` a frame to where it is `after` the frame.
+
+        `unheard` is the share that is given up after a quarter note.
+        """
         if len(self.share):
-            turned = before.reshape(-1)[self.source] * self.share
+            turned = before.reshape(-1)[self.source] * self.share * (1 - unheard * self.length)
             np.add.at(after.reshape(-1), self.target, turned)
             np.subtract.at(after.reshape(-1), self.onward, turned)
 
-    def take_back(self, after: Floats, before: Floats) -> None:
+    def take_back(self, after: Floats, before: Floats, unheard: np.float32) -> None:
         """The transpose: `before` changes by what is explained better `after` the frame."""
         if len(self.share):
             row = after.reshape(-1)
-            gain = self.share * (row[self.target] - row[self.onward])
+            gain = self.share * (1 - unheard * self.length) * (row[self.target] - row[self.onward])
             np.add.at(before.reshape(-1), self.source, gain)
 
 
@@ -166,16 +215,19 @@ class Tracker:
         self.first_place = np.cumsum(counts) - counts
         """(onsets,) where each begins."""
         self._speeds = (np.array(config.tempi) * STEPS / fps).tolist()
+        self._strides = _strides(self._speeds)
         count = len(self._speeds)
         change = min(config.change / fps, 1.0) if count > 1 else 0.0
         self._keep = np.float32(1 - change)
         self._pass_on = np.full((count, 1), change / 2, np.float32)
         self._pass_on[[0, -1]] = change
         likely = document.opens * (1 - ANYWHERE) / document.opens.sum() + ANYWHERE / len(document)
-        self._anywhere = np.zeros(len(self.onset_of), np.float32)
-        self._anywhere[self.first_place] = likely
-        self._leap = np.outer(np.full(count, 1 / count, np.float32), self._anywhere)
+        self._likely = likely.astype(np.float32)
+        self._anywhere = np.zeros((count, len(self.onset_of)), np.float32)
+        self._anywhere[:, self.first_place] = self._likely / count
         self._reach = int(max(self._speeds)) + 2
+        self._length = np.minimum(counts / STEPS, 1)[self.onset_of].astype(np.float32)
+        self._comes = _comes_to_another(self.onset_of, self._reach) * self._length
         self._turns = self._turns_of(roads)
         begin = int(np.searchsorted(document.measure, roads.begin))
         self._begin = begin if begin < len(document) else 0
@@ -189,7 +241,7 @@ class Tracker:
         stays = np.isin(before.page, document.page)
         self._stand(document, roads.within(*document.measure[[0, -1]].tolist()))
         kept = np.isin(document.page, before.page)[self.onset_of]
-        belief = np.where(kept, 0, self._leap)
+        belief = np.where(kept, 0, self._anywhere)
         if belief.any():
             belief *= self.config.search / belief.sum()
         old = memory.belief[:, stays[onset_of]]
@@ -205,7 +257,7 @@ class Tracker:
 
     def reset(self) -> None:
         """Expect the beginning, but be ready for any place."""
-        belief = (1 - self.config.begin) * self._leap
+        belief = (1 - self.config.begin) * self._anywhere
         belief[:, self.first_place[self._begin]] += self.config.begin / len(belief)
         self._memory = _Memory(belief, self._begin)
 
@@ -213,31 +265,50 @@ class Tracker:
         """Believe in a place, within a few onsets."""
         anchor = self.document.nearest(page, x, y)
         near = np.exp(-0.5 * ((np.arange(len(self.document)) - anchor) / 1.5) ** 2)
-        belief = np.zeros_like(self._leap)
+        belief = np.zeros_like(self._anywhere)
         belief[:, self.first_place] = near / near.sum() / len(belief)
         self._memory = _Memory(belief, anchor, "tracking", 1.0)
 
-    def move(self, belief: Floats, jump: float) -> Floats:
-        """One frame of motion of a (tempi, places) belief; `jump` is the probability of one."""
-        mixed = belief * self._keep
-        mixed[1:] += self._pass_on[:-1] * belief[:-1]
-        mixed[:-1] += self._pass_on[1:] * belief[1:]
+    def move(self, belief: Floats, leap: Leap, heard: Floats, struck: float) -> Floats:
+        """One frame of motion of a (tempi, places) belief whose sum is 1.
+
+        `heard` is the network's (onsets,) belief.  The sum falls by what is given up.
+        """
+        mixed, passed = belief * self._keep, belief * self._pass_on
+        mixed[1:] += passed[:-1]
+        mixed[:-1] += passed[1:]
         count, places = mixed.shape
-        out = np.zeros((count, places + self._reach), np.float32)
-        for row, target, speed in zip(mixed, out, self._speeds, strict=True):
-            whole = int(speed)
-            part = np.float32(speed - whole)
-            np.multiply(row, 1 - part, out=target[whole : whole + places])
-            target[whole + 1 : whole + 1 + places] += part * row
-        self._turns.take(mixed, out)
+        unheard = self._unheard(struck)
+        shares = 1 - unheard * self._comes
+        out = np.empty((count, places + self._reach), np.float32)
+        for tempi, whole, part in self._strides:
+            rows, there = mixed[tempi], out[tempi]
+            there[:, :whole] = there[:, whole + places :] = 0
+            np.multiply(rows, (1 - part) * shares[whole], out=there[:, whole : whole + places])
+            there[:, whole + 1 : whole + 1 + places] += rows * (part * shares[whole + 1])
+        self._turns.take(mixed, out, unheard)
         over = out[:, places:].sum()
         out = out[:, :places]
         # what runs over the end stands there, and in time goes anywhere
         leave = np.float32(LEAVE_END / self.fps) * (out[0, -1] + over)
         out[0, -1] += over - leave
-        out *= np.float32(1 - jump)
-        out += (np.float32(jump) + leave * np.float32(1 - jump)) * self._leap
+        out *= np.float32(1 - leap.chance)
+        landing = np.zeros(places, np.float32)
+        landing[self.first_place] = self._landing(leap, heard)
+        landing[self.first_place] += leave * np.float32(1 - leap.chance) * self._likely
+        out += landing / np.float32(count)
         return out
+
+    def _unheard(self, struck: float) -> np.float32:
+        return np.float32(self.config.unheard * max(0.0, 1 - struck / STRUCK))
+
+    def _landing(self, leap: Leap, heard: Floats) -> Floats:
+        """(onsets,) chance of a leap to each."""
+        landing: Floats = np.float32(leap.anywhere) * self._likely
+        if leap.there:
+            clear = clearly(heard)
+            landing += clear * (np.float32(leap.there) / clear.sum())
+        return landing
 
     def _turns_of(self, roads: Roads) -> _Turns:
         """All steps of a frame over the end of a measure from which a road leads."""
@@ -266,7 +337,7 @@ class Tracker:
                                 part * step_left * road.share,
                             )
                         )
-        return _Turns.of(turns)
+        return _Turns.of(turns, self._length)
 
     def step(
         self, logits: Floats, time: float, *, quiet: bool = False, struck: float = 1.0
@@ -283,17 +354,39 @@ class Tracker:
         if memory.state == "waiting" and (quiet or struck < 0.5) and not memory.confidence:
             return self._estimate(time)
         if memory.quiet_since is None or time - memory.quiet_since <= config.pause:
-            astray = memory.state in ("lost", "ended")
-            jump = (config.search if astray else config.jump) / self.fps
-            self._hear(logits, struck, config.pause_jump if rested else jump)
+            heard = softmax(logits)
+            struck *= memory.trill.fresh(heard, struck, time)
+            self._listen_for_notes(struck, time)
+            self._hear(logits, heard, struck, rested)
         self._judge(time)
         return self._estimate(time)
+
+    def _leap(self, heard: Floats, struck: float, rested: bool) -> Leap:
+        memory, config = self._memory, self.config
+        if rested:
+            return Leap(config.pause_jump)
+        if memory.state in ("lost", "ended"):
+            chance = config.search / self.fps
+        else:
+            slowly = min(memory.since_note / SLOW, 1.0) ** 2
+            chance = config.jump * slowly * struck / (STRIKE * self.fps)
+        if struck < STRUCK:
+            return Leap((1 - HEARD) * chance)
+        away = max(0.0, 1 - float(heard[self.near(memory.anchor)].sum()) / HARDLY)
+        return Leap((1 - HEARD) * chance, HEARD * chance * away * float(clearly(heard).sum()))
+
+    def _listen_for_notes(self, struck: float, time: float) -> None:
+        memory = self._memory
+        if struck >= STRUCK and not memory.struck:
+            memory.since_note = max(time - memory.struck_at, 0.0)
+            memory.struck_at = time
+        memory.struck = struck >= STRUCK
 
     def coast(self, time: float) -> Estimate:
         """Pass over a frame that nobody listened to: the music goes on as it did."""
         memory = self._memory
         if memory.state != "waiting" and memory.quiet_since is None:
-            memory.belief = self.move(memory.belief, 0.0)
+            memory.belief = self.move(memory.belief, STAY, self._likely, 1.0)
         return self._estimate(time)
 
     def evidence(self, belief: Floats, struck: float) -> Floats:
@@ -302,17 +395,19 @@ class Tracker:
         seen: Floats = np.power(belief + np.float32(self.config.doubt), np.float32(weight))
         return seen
 
-    def _hear(self, logits: Floats, struck: float, jump: float) -> None:
+    def _hear(self, logits: Floats, heard: Floats, struck: float, rested: bool) -> None:
         """Move on and weigh the evidence; then read off the place."""
         memory, config = self._memory, self.config
-        heard = softmax(logits)
-        belief = self.move(memory.belief, jump)
-        expected = float(self.of_onsets(belief) @ heard)
-        belief *= self.evidence(heard, struck)[self.onset_of]
-        belief /= belief.sum()
+        leap = self._leap(heard, struck, rested)
+        belief = self.move(memory.belief, leap, heard, struck)
+        before, evidence = self.of_onsets(belief), self.evidence(heard, struck)
+        expected = float(before @ heard) / float(before.sum())
+        here = before * evidence
+        total = here.sum()
+        here /= total
+        belief *= (evidence / total)[self.onset_of]
         memory.belief = belief
         if memory.quiet_since is None:  # in silence no onset is come to
-            here = self.of_onsets(belief)
             memory.anchor = int(np.argmax(here * (heard + config.doubt) ** config.glance))
             near = self.near(memory.anchor)
             memory.mass = min(max(float(here[near].sum()), 1e-4), 1 - 1e-4)
@@ -348,8 +443,8 @@ class Tracker:
         and then, but not where they were expected, and none that fits well.
         """
         memory = self._memory
-        odds = np.log(memory.mass / (1 - memory.mass))
-        return float(odds), float(np.log(memory.agreement + 0.01)), memory.fit
+        odds = math.log(memory.mass / (1 - memory.mass))
+        return odds, math.log(memory.agreement + 0.01), memory.fit
 
     def _judge(self, time: float) -> None:
         memory, config = self._memory, self.config
@@ -368,7 +463,8 @@ class Tracker:
             patience += config.agreement_seconds
         if memory.confidence >= config.tracking:
             memory.state = "tracking"
-            if self.near(memory.anchor).stop == len(self.document):
+            left = self.first_place[-1] - self.first_place[memory.anchor]
+            if left < config.reach * STEPS + 1:  # the last onset is near
                 memory.past_end = 0.0
         elif memory.state == "tracking" or (memory.state == "waiting" and not memory.doubted):
             memory.state = "unsure"
@@ -391,10 +487,32 @@ class Tracker:
         return self.of_onsets(self._memory.belief)
 
 
+def _strides(speeds: Sequence[float]) -> list[tuple[slice, int, Floats]]:
+    """Tempi in a row that move on by as many whole places a frame, and their (tempi, 1) rests."""
+    out, first = [], 0
+    for whole, alike in groupby(speeds, int):
+        rests = np.array(list(alike), np.float32)[:, None] - np.float32(whole)
+        out.append((slice(first, first + len(rests)), whole, rests))
+        first += len(rests)
+    return out
+
+
+def _comes_to_another(onset_of: NDArray[np.int64], reach: int) -> Floats:
+    """(reach, places) 1 where so many places on is another onset or the end, else 0."""
+    ahead = np.pad(onset_of, (0, reach), constant_values=-1)
+    places = len(onset_of)
+    return np.array([ahead[n : n + places] != onset_of for n in range(reach)], np.float32)
+
+
+def clearly(heard: Floats) -> Floats:
+    """(onsets,) the network's belief where it is sure, and hardly any elsewhere."""
+    return heard * heard * heard
+
+
 def logistic(weights: tuple[float, float, float], one: float, other: float) -> float:
     """A probability: of a bias and two weighted signs."""
     score = weights[0] + weights[1] * one + weights[2] * other
-    return float(1 / (1 + np.exp(-np.clip(score, -30, 30))))
+    return 1 / (1 + math.exp(-min(max(score, -30.0), 30.0)))
 
 
 def softmax(logits: Floats) -> Floats:

@@ -34,7 +34,8 @@ from sf_plugin.unet.weights import SHIPPED
 CANDIDATES: dict[str, Sequence[object]] = {
     "trust": (0.0, 0.3, 0.5, 1.0, 2.0, 4.0),
     "accent": (0.0, 0.15, 0.25, 0.3, 0.45, 0.65, 0.9),
-    "jump": (1e-4, 2e-4, 3e-4, 1e-3, 4e-3),
+    "jump": (2e-4, 1e-3, 2e-3, 3e-3, 4e-3, 1e-2),
+    "unheard": (0.0, 0.2, 0.4, 0.6),
     "change": (0.15, 0.4, 0.8),
     "tempi": (
         TrackerConfig.tempi,
