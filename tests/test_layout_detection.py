@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw
 
 from sf_plugin.score.layout import PageLayout
-from sf_plugin.score.layout_detection import Floats, detect_page, peaks
+from sf_plugin.score.layout_detection import Floats, detect_page, part, peaks
 
 WIDTH, HEIGHT, CELL, SPACE = 640, 900, 4, 7.0
 FINE = 3  # how much finer pages are drawn than they are
@@ -191,6 +191,81 @@ def test_what_shines_through_is_no_system() -> None:
     ink = drawing.ink
     ink[round(drawing.boxes[2][0]) - 8 :] *= 0.08
     assert len(detect_page(ink, drawing.likely, 1, 1).systems) == 2
+
+
+def test_a_thick_bar_line_is_seen_without_the_map() -> None:
+    drawing = Drawing([(2, [300.0, RIGHT])])
+    top, bottom = drawing.boxes[0]
+    drawing.line((420, top), (420, bottom), 6)
+    assert len(drawing.found().systems[0].measures) == 3
+    beam = Drawing([(2, [300.0, RIGHT])])
+    beam.line((420, top), (420, top + 4 * SPACE), 6)
+    assert len(beam.found().systems[0].measures) == 2
+
+
+def test_the_key_of_the_next_system_is_no_measure() -> None:
+    drawing = Drawing([(2, [300.0, RIGHT - 60])])
+    assert len(drawing.found().systems[0].measures) == 2
+    drawing.head(RIGHT - 20, drawing.boxes[0][0] + 9)
+    assert len(drawing.found().systems[0].measures) == 3
+
+
+def test_a_faint_staff_is_looked_for_where_the_other_systems_have_one() -> None:
+    drawing = Drawing([(2, BARS)] * 3)
+    likely = drawing.likely
+    middle = round((drawing.boxes[1][0] + drawing.boxes[1][1]) / 2)
+    faint = slice(middle // CELL, round(drawing.boxes[1][1]) // CELL + 2)
+    likely[1, faint] *= 0.25
+    drawing.check(detect_page(drawing.ink, likely, 1, 1), 5)
+    alone = Drawing([(2, BARS)])
+    likely, faint = alone.likely, slice(round(alone.boxes[0][1] - 4 * SPACE) // CELL - 1, None)
+    likely[1, faint] *= 0.25
+    (system,) = detect_page(alone.ink, likely, 1, 1).systems
+    assert system.bottom * HEIGHT < alone.boxes[0][0] + 5 * SPACE
+
+
+@pytest.mark.parametrize("tilt", [0, 2])
+def test_a_system_ends_under_the_others_where_it_cannot_be_seen(tilt: float) -> None:
+    drawing = Drawing([(2, BARS)] * 3, tilt)
+    ink, likely = drawing.ink, drawing.likely
+    dark = round(drawing.turned(RIGHT - 40, drawing.boxes[1][0])[0])
+    rows = slice(round(drawing.boxes[1][0]) - 40, round(drawing.boxes[1][1]) + 40)
+    ink[rows, dark:] = 1
+    likely[:, rows.start // CELL : rows.stop // CELL, dark // CELL :] = 0
+    drawing.check(detect_page(ink, likely, 1, 1), 8)
+
+
+def test_a_short_last_system_ends_at_its_own_bar_line() -> None:
+    drawing = Drawing([(2, BARS)] * 3)
+    ink, likely = drawing.ink, drawing.likely
+    below = round(drawing.boxes[2][0]) - 20
+    ink[below:, 424:] = 0
+    likely[:, below // CELL :, 424 // CELL :] = 0
+    short = detect_page(ink, likely, 1, 1).systems[2]
+    assert short.right * WIDTH == pytest.approx(420, abs=5)
+
+
+def test_a_broken_line_at_the_left_parts_no_system_of_the_usual_size() -> None:
+    drawing = Drawing([(4, BARS)] * 3, gap=3, joined=False, apart=8)
+    for top, bottom in drawing.boxes:
+        for upper in (top, bottom - 11 * SPACE):
+            drawing.map(0, LEFT, RIGHT, upper, upper + 11 * SPACE)
+    ink = drawing.ink
+    middle = round(sum(drawing.boxes[1]) / 2)
+    ink[middle - 3 : middle + 4, round(LEFT) - 4 : round(LEFT) + 5] = 0
+    drawing.check(detect_page(ink, drawing.likely, 1, 1), 5)
+
+
+def test_staves_are_parted_into_systems_of_a_size() -> None:
+    def sizes(joins: list[float], usual: int) -> list[int]:
+        return part(joins, usual)[1]
+
+    assert sizes([2.4, 0.2, 2.4], 2) == [2, 2]
+    assert sizes([2.4, 1.0, 2.4, 0.2, 2.4, 0.6, 2.4], 4) == [4, 4]
+    assert sizes([2.4, 0.6, 2.4], 2) == [2, 2]
+    assert sizes([0.9, 2.4, 0.2, 2.4], 2) == [1, 2, 2]
+    assert sizes([2.4, 2.4, 0.2, 2.4], 2) == [3, 2]
+    assert sizes([], 1) == [1]
 
 
 def test_a_page_without_music_has_no_systems() -> None:

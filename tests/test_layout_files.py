@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import draw_pdf, make_layout
+from conftest import EXAMPLE, draw_pdf, make_layout
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,8 +23,6 @@ from sf_plugin.positions import Position, event_from_json
 from sf_plugin.score.layout import Layout, Measure, PageLayout, System
 from sf_plugin.score.layout_files import checked, kept_beside, numbered, read_layout
 from sf_plugin.score.load import load_score
-
-EXAMPLE = ("--follower", "constant-tempo")
 
 RELAXED = settings(
     deadline=None,

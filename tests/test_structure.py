@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,9 +13,13 @@ from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sf_plugin.api import make_follower, make_mapper, open_audio
 from sf_plugin.errors import ScoreError
-from sf_plugin.positions import Estimate, Jump, Position, event_from_json
+from sf_plugin.followers import Follower
+from sf_plugin.positions import Estimate, Jump, Position
 from sf_plugin.score.layout import Layout, Measure, PageLayout, System
+from sf_plugin.score.load import load_score
+from sf_plugin.score.model import Score
 from sf_plugin.score.structure import (
     STATED,
     Order,
@@ -25,6 +30,7 @@ from sf_plugin.score.structure import (
     parse_order,
     spell,
 )
+from sf_plugin.session import Session
 from sf_plugin.tracking.document import DocumentOnsets
 from sf_plugin.tracking.tracker import Tracker
 
@@ -328,33 +334,32 @@ def write_take(path: Path, measures: list[int]) -> Path:
     return path
 
 
-def followed(scorefollow: Run, *words: object) -> tuple[list[tuple[int, int]], list[Position]]:
+def followed(
+    follower: Follower, score: Score, take: Path, order: str = ""
+) -> tuple[list[tuple[int, int]], list[Position]]:
     """The jumps told, from and to, and the positions."""
-    done = scorefollow("follow", *words, "--out", "-")
-    assert done.returncode == 0, done.stderr
-    events = [event_from_json(line) for line in done.stdout.splitlines()]
+    ordered = replace(score, order=parse_order(order))
+    events = list(Session(open_audio(take), follower, make_mapper(), ordered).events())
     jumps = [(e.from_measure, e.to_measure) for e in events if isinstance(e, Jump)]
     return jumps, [e for e in events if isinstance(e, Position)]
 
 
-def test_repeats_are_no_jumps_and_jumps_are_told_to_the_user(
-    scorefollow: Run, tmp_path: Path
-) -> None:
-    score = write_score(tmp_path / "tune.musicxml")
+def test_repeats_are_no_jumps_and_jumps_are_told_to_the_user(tmp_path: Path) -> None:
+    follower = make_follower("unet")
+    score = load_score(write_score(tmp_path / "tune.musicxml"))
     repeated = write_take(tmp_path / "a.wav", [1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 2, 3])
-    jumps, positions = followed(scorefollow, score, "--audio", repeated)
+    jumps, positions = followed(follower, score, repeated)
     assert jumps in ([(6, 2)], [(7, 2)])  # it may look for 7 first
     passes = [(p.measure, p.pass_) for p in positions]
     times = [p.time for p in positions]
     middles = [passes[np.searchsorted(times, 1.5 + 2 * n)] for n in (*range(10), 11)]
     first, second = [(m, 1) for m in (1, 2, 3, 4)], [(m, 2) for m in (1, 2, 3, 4)]
     assert middles == [*first, *second, (5, 1), (6, 1), (3, 3)]
-    order = ("--order", "1-4,1-6,2-3")
-    jumps, positions = followed(scorefollow, score, "--audio", repeated, *order)
+    jumps, positions = followed(follower, score, repeated, "1-4,1-6,2-3")
     assert jumps == []
     assert positions[np.searchsorted(times, 23.5)].measure == 3
     skipped = write_take(tmp_path / "b.wav", [1, 2, 3, 4, 5, 6])
-    for order in ((), ("--order", "1-4,1-8")):
-        jumps, positions = followed(scorefollow, score, "--audio", skipped, *order)
+    for order in ("", "1-4,1-8"):
+        jumps, positions = followed(follower, score, skipped, order)
         assert jumps == []
         assert {p.pass_ for p in positions} == {1}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sf_plugin.score.staves import runs
@@ -20,8 +21,9 @@ THIN = 3  # rows of the map: less is no staff
 OFFSETS = np.linspace(-0.7, 0.7, 29)  # staff spaces beside the map's middle
 SPACES = np.linspace(0.88, 1.12, 25)  # times the map's staff space
 HALF = 2.05  # staff spaces from the middle to the outer edges of the outer lines
-LINES = np.arange(-2, 3.0)
-GAPS = np.arange(-2.5, 3.0)
+BESIDE = np.linspace(-3.2, 3.2, 129)  # all places that are looked at, as apart as the offsets
+ON_LINES = slice(10, 91, 20)
+ON_GAPS = slice(0, 101, 20)
 
 
 def find_lines(
@@ -77,14 +79,14 @@ def _profile(ink: Floats, first: int, last: int, columns: int) -> Floats:
 
 def _fit(profile: Floats, guess: float, spaces: NDArray[np.float64]) -> tuple[float, float]:
     """The middle line and the staff space that put most ink on lines and least between."""
-    middle = guess + OFFSETS[:, None] * spaces
     rows = np.arange(len(profile)) + 0.5
-    on = np.interp(middle[:, :, None] + spaces[:, None] * LINES, rows, profile)
-    off = np.interp(middle[:, :, None] + spaces[:, None] * GAPS, rows, profile)
+    seen = np.interp(guess + BESIDE * spaces[:, None], rows, profile)
+    moved = sliding_window_view(seen, len(OFFSETS), axis=1)  # (spaces, places, offsets)
+    on, off = moved[:, ON_LINES], moved[:, ON_GAPS]
     # the faintest line counts too: a beam or a ledger line is not a staff
-    score = on.mean(2) + 0.5 * on.min(2) - off.mean(2)
+    score = (on.mean(1) + 0.5 * on.min(1) - off.mean(1)).T
     best = np.unravel_index(int(np.argmax(score)), score.shape)
-    return float(middle[best]), float(spaces[best[1]])
+    return float(guess + OFFSETS[best[0]] * spaces[best[1]]), float(spaces[best[1]])
 
 
 def _smooth(
