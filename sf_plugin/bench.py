@@ -177,7 +177,7 @@ def per_block(follower: UNetFollower, score: Score, sound: Samples) -> dict[str,
     for name, owner, method in (
         ("features", follower.spectrogram, "hear"),
         ("audio encoder", follower.ear, "hear"),
-        ("head", follower.net, "place_logits"),
+        ("head", follower.head, "hear"),
         ("tracker", follower.tracker, "step"),
         ("mapper", mapper, "locate"),
     ):

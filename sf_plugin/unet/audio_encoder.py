@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sf_plugin.unet.config import UNetConfig
-from sf_plugin.unet.pitch_rows import HEARD, LOOKS, Norm, PitchRows, RowStream
+from sf_plugin.unet.pitch_rows import HEARD, LOOKS, PitchRows, RowStream
 from sf_plugin.unet.staff_reader import PITCHES
+from sf_plugin.unet.streaming import Norm, Product, Taps, laid_out
 
 State = list[Tensor]
 """What an encoder remembers between calls; start with None."""
@@ -182,69 +183,71 @@ class CausalStream(Stream):
 
     def __init__(self, encoder: CausalEncoder) -> None:
         self._pitches = RowStream(encoder.rows)
+        self._mean, self._deviation = encoder.mean, encoder.deviation
         self._spectral = []
         for layer in convolutions(encoder.spectral):
-            weight, bias = layer.conv.parameters()
-            laid = weight.flatten(1).T.contiguous()
-            self._spectral.append((laid, bias, layer.conv.stride[1]))
+            weight, bias = layer.conv.parameters()  # (outputs, inputs, taps, bins)
+            seen = weight.permute(0, 3, 2, 1).flatten(1)
+            self._spectral.append((laid_out(seen), bias.detach(), layer.conv.stride[1]))
+        project = encoder.project.weight.unflatten(1, (len(bias), -1)).transpose(1, 2).flatten(1)
+        hint = encoder.hint.weight.unflatten(1, (PITCHES, 2)).transpose(1, 2).flatten(1)
+        self._project = Product(
+            torch.cat([project, hint], 1), encoder.project.bias + encoder.hint.bias
+        )
         self._temporal = []
         for norm, layer in zip(encoder.norms, convolutions(encoder.temporal), strict=True):
             weight, bias = layer.conv.parameters()
-            laid = weight.transpose(1, 2).flatten(1).contiguous()
-            self._temporal.append((Norm(norm), laid, bias))
+            product = Product(weight.transpose(1, 2).flatten(1), bias)
+            self._temporal.append((Norm(norm), product, layer.conv.dilation[0]))
         from_input, from_hidden, bias, more_bias = encoder.memory.all_weights[0]
         take, forget, new, tell = torch.arange(len(bias)).chunk(4)
         order = torch.cat([take, forget, tell, new])  # sigmoids side by side
-        self._gates = torch.cat([from_input, from_hidden], 1)[order].contiguous()
-        self._gates_bias = (bias + more_bias)[order]
+        gates = torch.cat([from_input, from_hidden], 1)[order]
+        self._gates = Product(gates, (bias + more_bias)[order])
         super().__init__(encoder)
 
     def reset(self) -> None:
         encoder = self.encoder
         assert isinstance(encoder, CausalEncoder)
-        bins, channels = len(encoder.mean), 1
-        self._seen = []
-        spectral = convolutions(encoder.spectral)
-        for layer, (_, _, hop) in zip(spectral, self._spectral, strict=True):
-            seen = torch.zeros(channels, 3, bins + 4)
-            self._seen.append((seen, seen.unfold(2, 5, hop).permute(2, 0, 1, 3)))
-            channels, bins = layer.conv.out_channels, (bins - 1) // hop + 1
-        self._rows = [
-            torch.zeros(layer.past + 1, layer.conv.in_channels)
-            for layer in convolutions(encoder.temporal)
-        ]
-        self._count = 0
-        width = encoder.memory.hidden_size
-        self._told = torch.zeros(self._gates.shape[1])
-        self._hidden, self._cell = self._told[-width:], torch.zeros(width)
         self._pitches.reset()
+        bins, channels = len(self._mean), 1
+        self._frame = self._pitches.frame
+        self._first = self._frame[:, None]
+        self._seen = []
+        for _, bias, hop in self._spectral:
+            seen = Taps(bins, channels, margin=2)
+            seen.windows = [window.unfold(0, 5, hop).transpose(1, 2) for window in seen.windows]
+            bins, channels = len(seen.windows[0]), len(bias)
+            self._seen.append((seen, torch.zeros(bins, channels)))
+        self._looked = torch.zeros(1, bins * channels + 2 * PITCHES)
+        self._seen[-1] = seen, self._looked[0, : bins * channels].view(bins, channels)
+        self._hinted = self._looked[0, bins * channels :].view(2, PITCHES)
+        width, kept = encoder.project.out_features, encoder.memory.hidden_size
+        self._past = [Taps(1, width, dilation) for *_, dilation in self._temporal]
+        self._told = torch.zeros(1, width + kept)
+        self._now, self._hidden = self._told[:, :width], self._told[:, width:]
+        self._open = torch.zeros(1, 4 * kept)
+        self._sigmoids = self._open[:, : 3 * kept]
+        self._take, self._forget, self._tell, self._new = self._open.chunk(4, 1)
+        self._cell = torch.zeros(1, kept)
+        self._told_row = self._told[0]
 
     def hear(self, frame: Tensor) -> Tensor:
-        encoder = self.encoder
-        assert isinstance(encoder, CausalEncoder)
-        x = (frame - encoder.mean) / encoder.deviation
-        first = torch.sigmoid(self._pitches.look(x))
-        for (seen, windows), (weight, bias, _) in zip(self._seen, self._spectral, strict=True):
-            seen[:, :2] = seen[:, 1:].clone()
-            seen[:, 2, 2:-2] = x
-            x = F.elu_(torch.addmm(bias, windows.flatten(1), weight)).T
-        project, hint = encoder.project, encoder.hint
-        x = torch.addmv(project.bias, project.weight, x.flatten())
-        x += torch.addmv(hint.bias, hint.weight, first)
-        for rows, (norm, weight, bias) in zip(self._rows, self._temporal, strict=True):
-            reach = len(rows)
-            now = self._count % reach
-            rows[now] = F.elu_(norm(x))
-            oldest, middle = (now + 1) % reach, (now - reach // 2) % reach
-            x += torch.addmv(bias, weight, torch.cat([rows[oldest], rows[middle], rows[now]]))
-        self._count += 1
-        self._told[: len(x)] = x
-        gates = torch.addmv(self._gates_bias, self._gates, self._told)
-        count = len(self._cell)
-        take, forget, tell = torch.sigmoid(gates[: 3 * count]).chunk(3)
-        self._cell = torch.addcmul(forget * self._cell, take, torch.tanh(gates[3 * count :]))
-        self._hidden.copy_(tell * torch.tanh(self._cell))
-        return torch.cat([self._told, self._pitches.remember(self._told)])
+        torch.sub(frame, self._mean, out=self._frame).div_(self._deviation)
+        torch.sigmoid(self._pitches.look(), out=self._hinted)
+        x = self._first
+        for (seen, out), (weight, bias, _) in zip(self._seen, self._spectral, strict=True):
+            x = F.elu_(torch.addmm(bias, seen.see(x).flatten(1), weight, out=out))
+        x = self._project(self._looked)
+        for past, (norm, product, _) in zip(self._past, self._temporal, strict=True):
+            x += product(past.see(F.elu_(norm(x))))
+        self._now.copy_(x)
+        self._open.copy_(self._gates(self._told))
+        self._sigmoids.sigmoid_()
+        self._cell.mul_(self._forget).addcmul_(self._take, self._new.tanh_())
+        torch.mul(self._tell, self._cell.tanh(), out=self._hidden)
+        facts = self._pitches.remember(self._told)
+        return torch.cat([self._told_row, facts.view(-1)])
 
 
 def audio_stream(encoder: CausalEncoder | WindowEncoder) -> Stream:

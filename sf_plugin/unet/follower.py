@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from sf_plugin.tracking.document import DocumentOnsets
 from sf_plugin.tracking.smoothing import Hearing, Smoother
 from sf_plugin.tracking.tracker import Tracker, TrackerConfig
 from sf_plugin.unet.audio_encoder import audio_stream
+from sf_plugin.unet.head import AskedOnsets, Head
 from sf_plugin.unet.hearing import WholeLogits
 from sf_plugin.unet.network import Onsets
 from sf_plugin.unet.pages import EncodedPage, document_layout
@@ -70,6 +72,7 @@ class UNetFollower(Follower):
         self.net = load_weights(weights)
         self.spectrogram = Spectrogram(self.net.config.spectrogram)
         self.ear = audio_stream(self.net.audio)
+        self.head = Head(self.net)
         self.sample_rate = self.spectrogram.config.sample_rate
         self.lag = self.spectrogram.time(0)
         self.tracker_config = tracker
@@ -121,12 +124,13 @@ class UNetFollower(Follower):
         if self._score.written:
             read = self._name(self._score, read)
         self._onsets = Onsets.join([page.onsets for page in read])
+        self._everywhere = AskedOnsets(self._onsets)
         self._document = DocumentOnsets.of_pages(read)
         layout = document_layout(self.pages)
         self.roads = find_roads(layout, self._score.order)
         numbers = [page.layout.page for page in read]
         if self.tracker is None:
-            self.onsets = self._onsets
+            self._listen_for(self._onsets)
             self._here = slice(0, len(self._document))
             fps = self.spectrogram.config.fps
             self.tracker = Tracker(self._document, fps, self.tracker_config, self.roads)
@@ -171,8 +175,12 @@ class UNetFollower(Follower):
         here = slice(*np.searchsorted(self._document.page, [first, last + 1]).tolist())
         if here != self._here:
             self._here = here
-            self.onsets = self._onsets.part(here)
+            self._listen_for(self._onsets.part(here))
             self.tracker.attend(self._document.part(here), self.roads)
+
+    def _listen_for(self, onsets: Onsets) -> None:
+        self.onsets = onsets
+        self._asked = AskedOnsets(onsets, at_hand=True)
 
     @property
     def document(self) -> DocumentOnsets:
@@ -243,14 +251,13 @@ class UNetFollower(Follower):
 
         Also how likely the surest pitch sounds, and how likely the surest begins.
         """
-        z = self.ear.hear(torch.from_numpy(frame))
-        logits, heard = self.net.place_logits(self.onsets, z[None])
-        sounding, struck = heard[0, :2].amax(1).tolist()
+        logits, heard = self.head.hear(self.ear.hear(torch.from_numpy(frame)), self._asked)
+        sounding, struck = heard[:2].max(1).tolist()
         if struck > SOUNDS and not self.attention.everywhere:
-            everywhere = self.net.place_logits(self._onsets, z[None])[0].logsumexp(1)
-            here = logits.logsumexp(1) - everywhere
-            self.attention.glance(1 - float(here.exp()))
-        return logits[0].numpy(), sounding, struck
+            everywhere = self.head.ask(self._everywhere)
+            here = math.exp(logsumexp(logits) - logsumexp(everywhere))
+            self.attention.glance(1 - here)
+        return logits, sounding, struck
 
     def goto(self, page: int, x: float, y: float) -> None:
         if self.tracker is not None:
@@ -280,6 +287,12 @@ class UNetFollower(Follower):
             height = slice(int(box.top * rows), int(np.ceil(box.bottom * rows)))
             mask[height, edges[0] : s.right] = painted
         return mask
+
+
+def logsumexp(logits: NDArray[np.float32]) -> float:
+    """Logarithm of the sum of the exponentials."""
+    highest = float(logits.max())
+    return highest + math.log(float(np.exp(logits - highest).sum()))
 
 
 def _places(onsets: DocumentOnsets) -> list[tuple[int, float, float]]:

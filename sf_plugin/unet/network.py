@@ -58,12 +58,12 @@ class Block(nn.Module):
         self.film = FiLM(film, outputs) if film else None
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        x = F.elu(in_float(self.norm1, self.conv1(x)))
+        x = F.elu_(in_float(self.norm1, self.conv1(x)))
         x = in_float(self.norm2, self.conv2(x))
         if self.film is not None:
             assert z is not None
             x = self.film(x, z)
-        return F.elu(x)
+        return F.elu_(x)
 
 
 class RowMemory(nn.Module):
@@ -187,19 +187,14 @@ class Strip(nn.Module):
         self, features: Tensor, pitch_maps: Tensor, systems: Sequence[SystemRows]
     ) -> Tensor:
         """(1, channels, h, w) features and (1, 88, h, w) logits to (cells, channels)."""
-        looked = F.elu(self.look(features))[0]
+        # channels last: rows of a box are quickest folded where their numbers lie in a row
+        looked = F.elu_(self.look(features))[0].permute(1, 2, 0)
+        pitches = pitch_maps[0].permute(1, 2, 0)
         columns = []
         for s in systems:
-            box = (slice(None), slice(s.top, s.bottom), slice(s.left, s.right))
-            columns.append(
-                torch.cat(
-                    [
-                        looked[box].amax(1),
-                        looked[box].mean(1),
-                        torch.sigmoid(pitch_maps[0][box].amax(1)),
-                    ]
-                ).T
-            )
+            box = (slice(s.top, s.bottom), slice(s.left, s.right))
+            likely = torch.sigmoid(pitches[box].amax(0).float())
+            columns.append(torch.cat([looked[box].amax(0), looked[box].mean(0), likely], 1))
         x = self.enter(torch.cat(columns).float())
         for norm, layer in zip(self.norms, self.along, strict=True):
             x = x + layer(F.elu(norm(x)))

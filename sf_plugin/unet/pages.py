@@ -13,6 +13,7 @@ from sf_plugin.score.layout import Layout, PageLayout
 from sf_plugin.score.layout_detection import detect_page
 from sf_plugin.score.model import PageImage
 from sf_plugin.score.staff_lines import find_lines
+from sf_plugin.unet.mark_reader import load_reader
 from sf_plugin.unet.network import Onsets, ScoreUNet, SystemRows
 from sf_plugin.unet.staff_reader import PITCHES, Staves, cut_out, start_columns
 
@@ -106,13 +107,14 @@ class PageEncoder:
     def __init__(self, net: ScoreUNet, bf16: bool | None = None) -> None:
         self.net = net
         self.bf16 = bf16_is_fast() if bf16 is None else bf16
+        self.marks = load_reader()
 
     @torch.inference_mode()
     def __call__(
         self, image: PageImage, page: int, first_measure: int, known: PageLayout | None = None
     ) -> EncodedPage | None:
         """Encode page `page` (from 1); None where it holds no system."""
-        ink = torch.from_numpy(1 - image.astype(np.float32) / 255)[None, None]
+        ink = ink_of(image)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             features = self.net.page.encode(ink.contiguous(memory_format=torch.channels_last))["x"]
             pitch_maps, maps = self.net.pitch_maps(features), self.net.maps(features)
@@ -125,7 +127,7 @@ class PageEncoder:
         if not layout.systems:
             return None
         systems = system_rows(layout, rows, columns)
-        strip = self.net.strip(features.float(), pitch_maps.float(), systems)
+        strip = self.net.strip(features.float(), pitch_maps, systems)
         likely = torch.sigmoid(self.net.strip_pitches(strip)[:, -1]).numpy()
         cells = torch.from_numpy(find_onsets(likely, systems))
         system, at = strip_places(cells, systems)
@@ -135,6 +137,7 @@ class PageEncoder:
         staves = find_staves(ink[0, 0].numpy(), likely, layout, first)
         if known is None:
             layout = self.net.bars.read(ink, staves, layout, first)
+            layout = self.marks.read(ink, staves, layout, self.bf16)
         pitches = self._read(ink, staves, system, at)
         onsets, length = self.net.read_onsets(strip, cells, pitches)
         return EncodedPage(
@@ -156,6 +159,14 @@ class PageEncoder:
         return self.net.staff.pitches(reading, staves, system, column)
 
 
+def ink_of(image: PageImage) -> Tensor:
+    """(1, 1, height, width), paper 0."""
+    ink = image.astype(np.float32)
+    ink /= -255
+    ink += 1
+    return torch.from_numpy(ink)[None, None]
+
+
 def probabilities(maps: Tensor, pitch_maps: Tensor) -> NDArray[np.float32]:
     """(4, rows, columns) of systems, staves, bar lines and note heads, from a page's logits."""
     logits = torch.cat([maps[0], pitch_maps[0].amax(0, keepdim=True)])
@@ -166,7 +177,7 @@ def probabilities(maps: Tensor, pitch_maps: Tensor) -> NDArray[np.float32]:
 @torch.inference_mode()
 def page_maps(net: ScoreUNet, image: PageImage, bf16: bool) -> NDArray[np.float32]:
     """What `detect_page` asks of a page."""
-    ink = torch.from_numpy(1 - image.astype(np.float32) / 255)[None, None]
+    ink = ink_of(image)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         features = net.page.encode(ink.contiguous(memory_format=torch.channels_last))["x"]
         return probabilities(net.maps(features), net.pitch_maps(features))

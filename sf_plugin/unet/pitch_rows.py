@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from sf_plugin.audio.spectrogram import SpectrogramConfig
 from sf_plugin.unet.staff_reader import PITCHES
+from sf_plugin.unet.streaming import TAPS, Norm, Taps, laid_out
 
 HEARD = ("sounding", "beginning", "last", "second last", "third last")
 """What is said of every pitch: it sounds now, it begins now, it began at the
@@ -27,7 +28,6 @@ HARMONICS = (-12, -1, 0, 1, 12, 19, 24, 28, 31, 34)
 neighbours, and the partials."""
 OTHERS = (-24, -19, -12, -1, 0, 1, 12, 19, 24)
 """Semitones from a pitch to the rows that may explain what it sees."""
-TAPS = 3  # frames that a convolution over time sees
 LOOKS = 3  # tensors that looking remembers
 
 State = list[Tensor]
@@ -111,18 +111,6 @@ class PitchRows(nn.Module):
         return self.say(torch.cat([rows, y], 3)).transpose(2, 3), memory
 
 
-class Norm:
-    """A layer norm of a few numbers, without the cost of calling it as a layer."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        assert isinstance(layer, nn.LayerNorm)
-        self._shape, self._eps = list(layer.normalized_shape), layer.eps
-        self._weight, self._bias = layer.weight, layer.bias
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return torch.layer_norm(x, self._shape, self._weight, self._bias, self._eps)
-
-
 class RowStream:
     """`PitchRows` a frame at a time: what they make of the whole, without calling their layers.
 
@@ -131,22 +119,24 @@ class RowStream:
     """
 
     def __init__(self, rows: PitchRows) -> None:
-        self._filters = rows.filters.flatten()
-        self._enter = rows.enter.linear.weight.T.contiguous()
-        self._base = rows.pitch + rows.enter.linear.bias
-        self._explain = rows.explain.weight.T.contiguous(), rows.explain.bias
+        self._filters = rows.filters.flatten().int()
+        self._enter = laid_out(rows.enter.linear.weight)
+        self._base = (rows.pitch + rows.enter.linear.bias).detach()
+        self._explain = laid_out(rows.explain.weight), rows.explain.bias.detach()
         self._norms = [Norm(norm) for norm in rows.norms]
         self._layers = []
         for layer in rows.over_time:
             assert isinstance(layer, OverTime)
-            weight, bias = layer.linear.weight.T.contiguous(), layer.linear.bias
-            self._layers.append((weight, bias, layer.dilation))
-        self._tell = rows.tell.weight.T.contiguous(), rows.tell.bias
-        self._say = rows.say.weight.T.contiguous(), rows.say.bias
+            weight, bias = layer.linear.weight, layer.linear.bias
+            self._layers.append((laid_out(weight), bias.detach(), layer.dilation))
+        self._tell, self._say = (
+            (layer.weight.detach(), layer.bias.detach()[:, None]) for layer in (rows.tell, rows.say)
+        )
         (self.channels,) = rows.tell.weight.shape[1:]
         self._lay_out_memory(rows)
         self.reset()
 
+    @torch.no_grad()
     def _lay_out_memory(self, rows: PitchRows) -> None:
         """One product of rows and memory for both gates, and for what is new of each."""
         n = self.channels
@@ -154,60 +144,60 @@ class RowStream:
         gates = torch.cat([seen[: 2 * n, :n], kept[: 2 * n]], 1)
         new = torch.cat([seen[2 * n :, :n], torch.zeros(n, n)], 1)
         old = torch.cat([torch.zeros(n, n), kept[2 * n :]], 1)
-        self._memory = torch.cat([gates, new, old]).T.contiguous()
-        self._moment = torch.cat(
-            [seen[:, n:] @ rows.moment.weight, torch.zeros(n, rows.moment.in_features)]
-        )
-        told = seen[:, n:] @ rows.moment.bias + seen_bias
-        told[: 2 * n] += kept_bias[: 2 * n]
-        self._moment_bias = torch.cat([told, kept_bias[2 * n :]])
+        self._memory = torch.cat([gates, new, old])
+        self._moment = laid_out(rows.moment.weight), rows.moment.bias.detach()
+        self._of_moment = laid_out(torch.cat([seen[:, n:], torch.zeros(n, n)]))
+        gates_bias = seen_bias[: 2 * n] + kept_bias[: 2 * n]
+        self._memory_bias = torch.cat([gates_bias, seen_bias[2 * n :], kept_bias[2 * n :]])
 
     def reset(self) -> None:
         """Forget what was heard."""
         n, far = self.channels, OTHERS[-1]
         width = len(self._enter) // TAPS
         self._frame = torch.zeros(int(self._filters.max()) + 1)
-        self._seen = torch.zeros(PITCHES, TAPS * width)
-        self._around = torch.zeros(PITCHES + 2 * far, n)
-        self._here = self._around[far : far + PITCHES]
-        self._others = [self._around[far + step : far + step + PITCHES] for step in OTHERS]
-        self._past = [torch.zeros(2 * d + 1, PITCHES, n) for _, _, d in self._layers]
-        self._count = 0
-        self._joint = torch.zeros(PITCHES, 2 * n)
-        self._rows, self._kept = self._joint[:, :n], self._joint[:, n:]
+        self.frame = self._frame[:-1]
+        """(bins,) of the present frame: to be written before `look`."""
+        self._found = torch.zeros(len(self._filters))
+        self._found_rows = self._found.view(PITCHES, width)
+        self._seen = Taps(PITCHES, width)
+        around = torch.zeros(PITCHES + 2 * far, n)
+        self._here = around[far : far + PITCHES]
+        self._others = [around[far + step : far + step + PITCHES] for step in OTHERS]
+        self._around = torch.zeros(PITCHES, len(OTHERS) * n)
+        self._past = [Taps(PITCHES, n, dilation) for *_, dilation in self._layers]
+        # from here on a column for every pitch
+        self._joint = torch.zeros(2 * n, PITCHES)
+        self._rows, self._kept = self._joint[:n], self._joint[n:]
+        self._rows_seen = self._rows.T
+        self._told = torch.zeros(1, 4 * n)
+        self._told_column = self._told.T
+        self._gates = torch.zeros(4 * n, PITCHES)
+        self._sigmoids = self._gates[: 2 * n]
+        self._take, self._keep, self._new, self._old = self._gates.chunk(4)
 
-    def look(self, frame: Tensor) -> Tensor:
-        """(bins,) to the (2 * 88,) logits of what is told of every pitch at first sight."""
-        seen = self._seen
-        width = seen.shape[1] // TAPS
-        seen[:, :-width] = seen[:, width:].clone()
-        self._frame[:-1] = frame
-        seen[:, -width:] = self._frame.index_select(0, self._filters).view(PITCHES, width)
-        x = torch.addmm(self._base, seen, self._enter)
+    def look(self) -> Tensor:
+        """The (2, 88) logits of what is told of every pitch at first sight of `frame`."""
+        torch.index_select(self._frame, 0, self._filters, out=self._found)
+        x = torch.addmm(self._base, self._seen.see(self._found_rows), self._enter)
         self._here.copy_(F.elu_(self._norms[0](x)))
         weight, bias = self._explain
-        x += torch.addmm(bias, torch.cat(self._others, 1), weight)
-        for past, norm, (weight, bias, far) in zip(
+        x += torch.addmm(bias, torch.cat(self._others, 1, out=self._around), weight)
+        for past, norm, (weight, bias, _) in zip(
             self._past, self._norms[1:], self._layers, strict=True
         ):
-            reach = len(past)
-            now = self._count % reach
-            past[now] = F.elu_(norm(x))
-            taps = torch.cat([past[now - 2 * far], past[now - far], past[now]], 1)
-            x += torch.addmm(bias, taps, weight)
-        self._count += 1
-        self._rows.copy_(F.elu_(x))
+            x += torch.addmm(bias, past.see(F.elu_(norm(x))), weight)
+        self._rows_seen.copy_(F.elu_(x))
         weight, bias = self._tell
-        return torch.addmm(bias, self._rows, weight).flatten()
+        return torch.addmm(bias, weight, self._rows)
 
     def remember(self, told: Tensor) -> Tensor:
-        """(told,) to the (5 * 88,) logits of `HEARD`, with what was last looked at."""
-        moment = torch.addmv(self._moment_bias, self._moment, told)
-        gates, new, old = torch.addmm(moment, self._joint, self._memory).split(
-            [2 * self.channels, self.channels, self.channels], 1
-        )
-        take, keep = torch.sigmoid(gates).chunk(2, 1)
-        new = torch.addcmul(new, take, old).tanh_()
-        self._kept.copy_(torch.lerp(new, self._kept, keep))
+        """(1, told) to the (5, 88) logits of `HEARD`, with what was last looked at."""
+        weight, bias = self._moment
+        moment = torch.addmm(bias, told, weight)
+        torch.addmm(self._memory_bias, moment, self._of_moment, out=self._told)
+        torch.addmm(self._told_column, self._memory, self._joint, out=self._gates)
+        self._sigmoids.sigmoid_()
+        self._new.addcmul_(self._take, self._old).tanh_()
+        torch.lerp(self._new, self._kept, self._keep, out=self._kept)
         weight, bias = self._say
-        return torch.addmm(bias, self._joint, weight).T.flatten()
+        return torch.addmm(bias, weight, self._joint)

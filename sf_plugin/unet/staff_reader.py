@@ -184,13 +184,11 @@ class StaffReader(nn.Module):
         In training the notes are read under the true clef and key: (staves, columns)
         indices, -100 where they are not known.
         """
-        x = crops
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.elu(in_float(norm, conv(x)))
-        x = x + F.elu(self.beside(x))
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
-            columns = F.elu(self.squeeze(x.permute(0, 3, 1, 2).flatten(2)))
+        # without training one staff after another, which then stays in the processor's cache
+        at_once = 1 if crops.is_cpu and not torch.is_grad_enabled() else max(1, len(crops))
+        seen = [self.look(some) for some in crops.split(at_once)]
+        with torch.autocast(crops.device.type, enabled=False):
+            columns = torch.cat([columns for _, columns in seen])
             told = torch.cat([self.memory(columns)[0], self.so_far(columns)], 2)
             clefs = self.clef(told)
             under = clefs.argmax(2)
@@ -198,10 +196,12 @@ class StaffReader(nn.Module):
                 under = torch.where(clef >= 0, clef, under)
             # (staves, steps, columns) letter of every line and space
             first = LOWEST + CLEFS.start
-            row = torch.arange(first, first + STEPS, device=x.device)
+            row = torch.arange(first, first + STEPS, device=crops.device)
             letter = (under[:, None] + row[:, None]) % 7
-            letters = self.key_letters(self.glyph(x), start, letter)
-            holds = self.key_of(letters)[:, None].expand(-1, x.shape[3], -1)
+            begun = max(start[:, 1].tolist(), default=0)
+            glyphs = torch.cat([self.glyph(x[..., :begun]) for x, _ in seen])
+            letters = self.key_letters(glyphs, start, letter)
+            holds = self.key_of(letters)[:, None].expand(-1, letter.shape[2], -1)
             if key is not None:
                 true = F.one_hot(key.clamp(min=0), len(KEYS)).float()
                 holds = torch.where((key >= 0)[:, :, None], true, holds)
@@ -209,9 +209,38 @@ class StaffReader(nn.Module):
             altered = torch.einsum("sck,kal->sacl", holds, self.keys)
             altered = altered.gather(3, letter.transpose(1, 2)[:, None].expand(-1, 2, -1, -1))
             around = self.context(told).transpose(1, 2)[:, :, None]
-            around = around + self.by_key(altered.transpose(2, 3))
-            notes = self.note(F.elu(x + around + self.step))
+            altered = altered.transpose(2, 3)
+            notes = torch.cat(
+                [
+                    self.notes(x, *beside)
+                    for (x, _), *beside in zip(
+                        seen, around.split(at_once), altered.split(at_once), strict=True
+                    )
+                ]
+            )
             return Reading(notes[:, 0], notes[:, 1:], clefs, letters)
+
+    def look(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """Staves to (staves, channels, steps, columns) features, and to (staves, columns, 96)."""
+        x = crops
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.elu_(in_float(norm, conv(x)))
+        x = x + F.elu_(self.beside(x))
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            return x, F.elu(self.squeeze(x.permute(0, 3, 1, 2).flatten(2)))
+
+    def notes(self, x: Tensor, around: Tensor, altered: Tensor) -> Tensor:
+        """(staves, 1 + alterations, steps, columns) logits of a note, and of its alterations.
+
+        Args:
+            x: (staves, channels, steps, columns) of `look`.
+            around: (staves, channels, 1, columns) what holds there.
+            altered: (staves, 2, steps, columns) what the key alters.
+        """
+        x = self.by_key(altered).add_(around).add_(x).add_(self.step)
+        notes: Tensor = self.note(F.elu_(x))
+        return notes
 
     def key_letters(self, glyphs: Tensor, start: Tensor, letter: Tensor) -> Tensor:
         """(staves, 2, 7) logits of a sharp, a flat on each letter before the first onset.
