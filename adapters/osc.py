@@ -9,13 +9,18 @@ Profile `sf`, the default; what is unknown is -1 (an empty string for a label):
     /sf/half     ,if       page lead                                show its upper half
     /sf/state    ,ss       state previous
     /sf/jump     ,iif      from to confidence
+    /sf/status   ,fsiiisifi  time state page half measure label pass tempo paused
+                                                                    once a second
+
+UDP loses packets.  `/sf/status` repeats what was told when it changed, so who missed it knows
+a second later: the page that is shown, whether its upper half only, and all else.
 
 Profile `antescofo`: `/antescofo/event_beatpos ,f` (quarter notes from the start of
 the score as it is printed, where its symbols are known) and `/antescofo/tempo ,f`,
 when they change.
 
 Profile `inscore`: `/ITL/scene/cursor ,sf` "x" and "y" in the scene's -1 to 1, and
-`/ITL/scene/score ,si` "page" n.
+`/ITL/scene/score ,si` "page" n, which is repeated once a second.
 
 Profiles that tell others which measure has come, once each, while the follower is sure:
 `musescore` (`/select-measure ,i` measure, and `/goto ,i` page at turns), `qlab`
@@ -41,9 +46,10 @@ from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from sf_adapters.osc_beats import Beats
+from sf_plugin.controls import Controls
 from sf_plugin.errors import SinkError
 from sf_plugin.hookspecs import RegisterSink, hookimpl
-from sf_plugin.positions import Event, Jump, PageTurn, Position, StateChange
+from sf_plugin.positions import Control, Event, Jump, PageTurn, Position, StateChange
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.measures import measure_starts
 from sf_plugin.score.model import Score
@@ -56,6 +62,9 @@ Message = tuple[str, str, tuple[int | float | str, ...]]
 
 SURE = 0.6
 """Confidence with which others are told of a measure, as of a page turn."""
+
+REPEAT_SECONDS = 1.0
+"""Of sound heard, after which what is shown is told again."""
 
 
 @hookimpl
@@ -74,12 +83,39 @@ def _or_unknown(value: int | float | None) -> int | float:
     return -1 if value is None else value
 
 
-class Native:
+class _Repeating:
+    """Knows what is shown, and when to tell it again to who may have missed it.
+
+    Attributes:
+        shown: the page.
+        half: whether its upper half only, above the lower half of the page before.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.shown = 1
+        self.half = False
+        self._repeated = -REPEAT_SECONDS
+
+    def turn(self, event: PageTurn) -> None:
+        """This is shown from now on."""
+        self.shown, self.half = event.page, event.half
+
+    def due(self, time: float) -> bool:
+        """Whether it is told with the position of this time."""
+        if 0 <= time - self._repeated < REPEAT_SECONDS:
+            return False
+        self._repeated = time
+        return True
+
+
+class Native(_Repeating):
     """Profile `sf`."""
 
     def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
         self._measure: tuple[int | None, int] | None = None
         self._tempo: float | None = None
+        self._paused = False
 
     def messages(self, event: Event) -> Iterator[Message]:
         """What to send for an event."""
@@ -93,13 +129,27 @@ class Native:
                 if event.tempo != self._tempo:
                     self._tempo = event.tempo
                     yield "/sf/tempo", "f", (_or_unknown(event.tempo),)
+                if self.due(event.time):
+                    yield self._status(event)
             case PageTurn():
+                self.turn(event)
                 yield "/sf/half" if event.half else "/sf/page", "if", (event.page, event.lead)
             case StateChange():
                 yield "/sf/state", "ss", (event.state, event.previous)
             case Jump():
                 places = (_or_unknown(event.from_measure), _or_unknown(event.to_measure))
                 yield "/sf/jump", "iif", (*places, event.confidence)
+            case Control(action="pause" | "resume"):
+                self._paused = event.action == "pause"
+
+    def _status(self, event: Position) -> Message:
+        shown = (event.time, event.state, self.shown, int(self.half))
+        measure = (int(_or_unknown(event.measure)), event.label or "", event.pass_)
+        return (
+            "/sf/status",
+            "fsiiisifi",
+            (*shown, *measure, _or_unknown(event.tempo), int(self._paused)),
+        )
 
     @staticmethod
     def _position(event: Position) -> Message:
@@ -130,11 +180,8 @@ class Antescofo:
             yield "/antescofo/tempo", "f", (event.tempo,)
 
 
-class Inscore:
+class Inscore(_Repeating):
     """Profile `inscore`."""
-
-    def __init__(self, layout: Layout) -> None:
-        pass
 
     def messages(self, event: Event) -> Iterator[Message]:
         """What to send for an event."""
@@ -142,7 +189,10 @@ class Inscore:
             case Position():
                 yield "/ITL/scene/cursor", "sf", ("x", 2 * event.x - 1)
                 yield "/ITL/scene/cursor", "sf", ("y", 2 * event.y - 1)
+                if self.due(event.time):
+                    yield "/ITL/scene/score", "si", ("page", self.shown)
             case PageTurn(half=False):
+                self.turn(event)
                 yield "/ITL/scene/score", "si", ("page", event.page)
 
 
@@ -287,7 +337,11 @@ class OscSink(Sink):
         self._address: Any = None
         self._profile: Profile | None = None
         self._beats: Beats | None = None
+        self._controls: Controls | None = None
         self._warned = False
+
+    def attach(self, controls: Controls) -> None:
+        self._controls = controls
 
     def open(self, score: Score, layout: Layout) -> None:
         try:
@@ -305,6 +359,8 @@ class OscSink(Sink):
         self._profile = PROFILES[self._profile_name](layout)
         if isinstance(self._profile, Steady):
             self._beats = Beats(score, layout, self._send)
+        if isinstance(self._profile, _Repeating) and self._controls is not None:
+            self._profile.shown = self._controls.shown
 
     def extend(self, layout: Layout) -> None:
         if self._beats is not None:

@@ -70,8 +70,7 @@ class Beats:
         due = time.monotonic()
         while not self._ended.wait(max(due - time.monotonic(), 0.0)):
             due = max(due + PERIOD, time.monotonic())
-            now = time.monotonic()
-            self._tell(now + AHEAD, time.time() - now)
+            self._tell(time.monotonic() + AHEAD, time.time() - time.monotonic())
 
     def _tell(self, when: float, offset: float) -> None:
         """What will be so at `when`; `offset` from this clock to seconds since 1970."""

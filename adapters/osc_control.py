@@ -10,8 +10,9 @@
     /sf/stop                           end the session
 
 Whole floats count as integers.  What needs no argument may have a number: 0, a button
-let go, does nothing.  Addresses are taken literally, bundles at once.  A wish that cannot
-be granted is answered with `/sf/error ,s` to the sender.
+let go, does nothing.  Addresses are taken literally, bundles at once.  A wish is answered, to
+the port that it came from, with `/sf/ok`, its address and its arguments; one that cannot be
+granted with `/sf/error ,s`.
 
 Only this computer is heard unless HOST is given.  Any other host needs a token, here or
 in the environment variable SCOREFOLLOW_TOKEN; it is then the first argument, a string,
@@ -263,7 +264,8 @@ class OscControl(Sink):
             while not self._ending.is_set():
                 try:
                     packet, sender = opened.recvfrom(MOST_BYTES + 1)
-                except TimeoutError:
+                except (TimeoutError, ConnectionResetError):
+                    # Windows tells here that an answer reached nobody.
                     continue
                 except OSError as error:
                     logger.warning("OSC control hears nothing any more: %s", error)
@@ -294,8 +296,12 @@ class OscControl(Sink):
             obey(self._controls, message)
         except ScoreFollowerError as error:
             self._complain(sender, str(error))
-            with suppress(OSError):
-                opened.sendto(build_msg("/sf/error", [str(error)]).dgram, sender)
+            answer = build_msg("/sf/error", [str(error)])
+        else:
+            address, arguments = message
+            answer = build_msg("/sf/ok", [address, *arguments])
+        with suppress(OSError):
+            opened.sendto(answer.dgram, sender)
 
     def _complain(self, sender: Any, reason: str) -> None:
         now = time.monotonic()

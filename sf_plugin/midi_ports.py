@@ -5,8 +5,12 @@ The ports are those of mido's back end, chosen by the environment variable MIDO_
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,48 +18,35 @@ from typing import Any
 
 import mido
 
-from sf_plugin.audio.quiet import quiet_stderr
+from sf_plugin import midi_process
 from sf_plugin.errors import SinkError
+from sf_plugin.midi_process import State, find_port, jack_server
+
+__all__ = ["LOOK_SECONDS", "MidiPort", "find_port", "jack_server"]
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 """A good time between two looks at whether a port is there."""
 
+OPEN_SECONDS = 20.0
+END_SECONDS = 4.0
 
-def find_port(names: Sequence[str], wanted: str) -> str | None:
-    """The port of this name, or the first with this part of a name, upper or lower case."""
-    name = wanted.casefold()
-    exact = [port for port in names if port.casefold() == name]
-    return next(iter(exact or [port for port in names if name in port.casefold()]), None)
+ANSWER_SECONDS = 0.25
+"""A look waits so long for its answer."""
 
-
-JACK_API = 3
-"""RtMidi's number."""
-
-
-def jack_server() -> tuple[int, int] | None:
-    """Another one after the JACK server was started anew; None where there is none."""
-    name = os.environ.get("JACK_DEFAULT_SERVER", "default")
-    with suppress(OSError, AttributeError):
-        door = os.stat(f"/dev/shm/jack_{name}_{os.getuid()}_0")
-        return door.st_ino, door.st_ctime_ns
-    return None
-
-
-SETTLE_SECONDS = 0.1
-"""An output needs this time before its first message and after its last: JACK connects and
-passes on with its next periods."""
+MOST_UNANSWERED = 10
+"""Looks; then the process that has the port is ended, and another looks for it."""
 
 
 class MidiPort:
-    """An output, or an input where there is somebody to hear it.
+    """An output, or an input where there is somebody to hear it, in a process of its own.
 
     While it is away, `look` looks for it; all but `heard` belongs to one thread.
 
     Args:
         wanted: a part of the port's name, upper or lower case.
-        heard: of an input, gets its messages, in a thread of the back end.
+        heard: of an input, gets its messages, in another thread.
 
     Attributes:
         here: whether the port was there at the last look.
@@ -65,9 +56,8 @@ class MidiPort:
         self.wanted = wanted
         self.heard = heard
         self.here = False
-        self._port: Any = None
         self._name = ""
-        self._server: tuple[int, int] | None = None
+        self._process: _Process | None = None
 
     def open(self) -> None:
         """Find the port and open it.
@@ -75,102 +65,159 @@ class MidiPort:
         Raises:
             SinkError: there is none, or it cannot be opened.
         """
-        names = self._all_names()
-        name = find_port(names, self.wanted)
-        if name is None:
-            kind = "output" if self.heard is None else "input"
-            there = ", ".join(repr(port) for port in names) or f"no MIDI {kind} at all"
-            raise SinkError(f"no MIDI port called {self.wanted!r}: there is {there}")
-        try:
-            self._port = self._opened(name)
-        except Exception as error:
-            raise SinkError(
-                f"MIDI port {name!r} cannot be opened ({error}): is another program using it?"
-            ) from None
-        self.here = True
+        process = _Process(self.wanted, self.heard)
+        state = process.ask("open", OPEN_SECONDS)
+        if state is None:
+            state = State(kind="system", problem="it does not answer")
+        if not state.here:
+            process.end()
+            raise SinkError(self._reason(state))
+        self._process, self._name, self.here = process, state.name, True
+
+    def _reason(self, state: State) -> str:
+        match state.kind:
+            case "back end":
+                return (
+                    f"MIDI back end is missing ({state.problem}): 'scorefollow doctor' says how to "
+                    "get it"
+                )
+            case "system":
+                return (
+                    f"MIDI does not start ({state.problem}): start the MIDI or JACK server, or "
+                    "choose an API with MIDO_BACKEND, such as mido.backends.rtmidi/UNIX_JACK"
+                )
+            case "port":
+                return (
+                    f"MIDI port {state.name!r} cannot be opened ({state.problem}): is another "
+                    "program using it?"
+                )
+        kind = "output" if self.heard is None else "input"
+        there = ", ".join(repr(port) for port in state.names) or f"no MIDI {kind} at all"
+        return f"no MIDI port called {self.wanted!r}: there is {there}"
 
     def send(self, messages: Sequence[mido.Message]) -> bool:
         """Send all of them; False where the port is away."""
-        if not self.here:
+        if not self.here or self._process is None:
             return False
-        try:
-            for message in messages:
-                self._port.send(message)
-        except Exception as error:
-            logger.warning("MIDI port %r does not take messages: %s", self._port.name, error)
-            self.here = False
+        if messages and not self._process.tell("send " + " ".join(m.hex() for m in messages)):
+            self._away()
         return self.here
 
     def look(self) -> None:
         """Notice that the port went away; open it anew where it came back."""
-        if self._port is not None and self._is_orphan():
-            # Its client still lists the ports of the server that ended.
-            self._let_go()
-        names = self._names()
+        if self._process is None:
+            return
+        state = self._process.ask("look", ANSWER_SECONDS)
+        if state is None:
+            if self._process.unanswered >= MOST_UNANSWERED:
+                self._away()
+                self._process.end(0.0)
+                self._process = _Process(self.wanted, self.heard)
+            return
+        if state.here and not self.here:
+            logger.warning("MIDI port %r is back", state.name)
+        if self.here and not state.here:
+            self._away()
+        self.here, self._name = state.here, state.name or self._name
+
+    def _away(self) -> None:
         if self.here:
-            if self._port is not None and self._port.name in names:
-                return
             logger.warning("MIDI port %r is gone: looking for it", self._name)
             self.here = False
-        name = find_port(names, self.wanted)
-        if name is None:
-            return
-        try:
-            port = self._opened(name)
-        except Exception:
-            return
-        self._let_go()
-        self._port, self.here = port, True
-        logger.warning("MIDI port %r is back", name)
 
     def close(self) -> None:
         """Let go of the port; twice is harmless."""
-        port, self._port, self.here = self._port, None, False
-        if port is None:
-            return
-        if self.heard is None:
-            time.sleep(SETTLE_SECONDS)
-        with suppress(Exception):
-            port.close()
+        process, self._process, self.here = self._process, None, False
+        if process is not None:
+            process.end()
 
-    def _let_go(self) -> None:
-        port, self._port = self._port, None
-        if port is not None:
-            with suppress(Exception):
-                port.close()
 
-    def _is_orphan(self) -> bool:
-        """Whether the JACK server that it was opened on is another or gone."""
-        api = getattr(getattr(self._port, "_rt", None), "get_current_api", int)()
-        return api == JACK_API and jack_server() != self._server
+class _Process:
+    """`midi_process` at work.
 
-    def _opened(self, name: str) -> Any:
-        self._name, self._server = name, jack_server()
-        if self.heard is not None:
-            return mido.open_input(name, callback=self.heard)
-        port = mido.open_output(name)
-        time.sleep(SETTLE_SECONDS)
-        return port
+    Attributes:
+        unanswered: how often in a row an answer did not come in time.
+    """
 
-    def _names(self) -> list[str]:
-        rtmidi_port = getattr(self._port, "_rt", None)
+    def __init__(self, wanted: str, heard: Callable[[mido.Message], None] | None) -> None:
+        self.unanswered = 0
+        self._heard = heard
+        self._asked = self._answered = 0
+        self._state: State | None = None
+        self._ended = False
+        self._changed = threading.Condition()
+        kind = "out" if heard is None else "in"
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", midi_process.__file__, kind, wanted],
+            env={**os.environ, "MIDO_BACKEND": _back_end()},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, name="MIDI port", daemon=True)
+        self._reader.start()
+
+    def tell(self, task: str) -> bool:
+        """Give it a task; False where it has ended."""
+        assert self._process.stdin is not None
         try:
-            # A second client for each look would disturb JACK's audio.
-            return self._all_names() if rtmidi_port is None else list(rtmidi_port.get_ports())
-        except Exception:
-            return []
+            self._process.stdin.write(task + "\n")
+            self._process.stdin.flush()
+        except (OSError, ValueError):
+            return False
+        return True
 
-    def _all_names(self) -> list[str]:
+    def ask(self, task: str, seconds: float) -> State | None:
+        """Its answer, where one comes in time; a task is given when the last is answered."""
+        if self._answered == self._asked:
+            self._asked += 1
+            if not self.tell(task):
+                self.unanswered = MOST_UNANSWERED
+                return None
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while self._answered < self._asked and not self._ended:
+                if not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                    self.unanswered += 1
+                    return None
+        if self._answered < self._asked:
+            self.unanswered = MOST_UNANSWERED
+            return None
+        self.unanswered = 0
+        return self._state
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                if line.startswith("{"):
+                    said = json.loads(line)
+                    with self._changed:
+                        self._answered = said.pop("answer")
+                        self._state = State(**said)
+                        self._changed.notify()
+                elif self._heard is not None:
+                    self._heard(mido.Message.from_hex(line.strip()))
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def end(self, seconds: float = END_SECONDS) -> None:
+        """Let it end its notes and the port; by force where it does not in time."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
         try:
-            with quiet_stderr():
-                names = mido.get_output_names if self.heard is None else mido.get_input_names
-                return list(names())
-        except ImportError as error:
-            raise SinkError(
-                f"MIDI back end is missing ({error}): 'scorefollow doctor' says how to get it"
-            ) from None
-        except Exception as error:
-            raise SinkError(
-                f"MIDI does not start ({error}): start the MIDI or JACK server, or choose an API "
-                "with MIDO_BACKEND, such as mido.backends.rtmidi/UNIX_JACK"
-            ) from None
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(END_SECONDS)
+
+
+def _back_end() -> str:
+    """What mido uses here, for another process."""
+    name: Any = mido.backend.name
+    api: Any = mido.backend.api
+    return f"{name}/{api}" if api else str(name)

@@ -94,7 +94,7 @@ def test_oscdump_prints_the_contract() -> None:
         send(port, EVENTS)
         assert process.stdout is not None
         lines = []
-        while len(lines) < 10:
+        while len(lines) < 11:
             line = process.stdout.readline()
             if "/knock" not in line:
                 lines.append(re.sub(r"(\.\d*?)0+(?= |$)", r"\1", line.strip()))
@@ -102,6 +102,7 @@ def test_oscdump_prints_the_contract() -> None:
         "/sf/position iffifff 1 0.5 0.25 14 2.5 92. 0.75",
         '/sf/measure isi 14 "14a" 1',
         "/sf/tempo f 92.",
+        '/sf/status fsiiisifi 12.35 "tracking" 1 0 14 "14a" 1 92. 0',
         "/sf/page if 2 0.75",
         '/sf/state ss "lost" "tracking"',
         "/sf/jump iif 14 3 0.5",
@@ -125,10 +126,11 @@ def received(events: tuple[Event, ...], profile: str, count: int) -> list[list[A
 
 def test_a_python_osc_server_receives_the_same() -> None:
     half = PageTurn(12.9, 2, 8.0, half=True)
-    assert received((PLACE, PLACE, half, EVENTS[1]), "", 6) == [
+    assert received((PLACE, PLACE, half, EVENTS[1]), "", 7) == [
         ["/sf/position", 1, 0.5, 0.25, 14, 2.5, 92.0, 0.75],
         ["/sf/measure", 14, "14a", 1],
         ["/sf/tempo", 92.0],
+        ["/sf/status", pytest.approx(12.35), "tracking", 1, 0, 14, "14a", 1, 92.0, 0],
         ["/sf/position", 1, 0.5, 0.25, 14, 2.5, 92.0, 0.75],
         ["/sf/half", 2, 8.0],
         ["/sf/page", 2, 0.75],
@@ -136,7 +138,14 @@ def test_a_python_osc_server_receives_the_same() -> None:
 
 
 def test_inscore_moves_its_cursor() -> None:
-    assert received((PLACE, EVENTS[1]), ",inscore", 3) == [
+    later = replace(PLACE, time=PLACE.time + 1)
+    assert received((PLACE, EVENTS[1], PLACE, later), ",inscore", 9) == [
+        ["/ITL/scene/cursor", "x", 0.0],
+        ["/ITL/scene/cursor", "y", -0.5],
+        ["/ITL/scene/score", "page", 1],
+        ["/ITL/scene/score", "page", 2],
+        ["/ITL/scene/cursor", "x", 0.0],
+        ["/ITL/scene/cursor", "y", -0.5],
         ["/ITL/scene/cursor", "x", 0.0],
         ["/ITL/scene/cursor", "y", -0.5],
         ["/ITL/scene/score", "page", 2],
@@ -299,11 +308,12 @@ def test_the_example_prints_measures_and_turns() -> None:
     ) as receiver:
         assert receiver.stdout is not None
         send(int(receiver.stdout.readline().removeprefix("listening on port ")), EVENTS[:3])
-        said = [receiver.stdout.readline() for _ in range(4)]
+        said = [receiver.stdout.readline() for _ in range(5)]
         receiver.kill()
     assert said == [
         "measure 14 (14a), pass 1\n",
         "/sf/tempo 92.0\n",
+        "page 1 is shown\n",
         "turn to page 2: its music begins in 0.8 s\n",
         "/sf/state lost tracking\n",
     ]
