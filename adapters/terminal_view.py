@@ -30,6 +30,7 @@ from sf_plugin.hookspecs import RegisterSink, hookimpl
 from sf_plugin.positions import Control, Event, Jump, PageTurn, Position, StateChange
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.model import Score
+from sf_plugin.score.structure import measures_of
 from sf_plugin.sinks import Sink
 from sf_plugin.terminal import clock, errors, say
 
@@ -93,6 +94,19 @@ def meter(level: Level) -> Text:
     shares = (1 - rms / QUIETEST, 1 - peak / QUIETEST)
     text = bar(*shares, "red" if level.peak >= CLIPPED else "green")
     return text.append(f"  {rms:4.0f} dB  peak {peak:4.0f} dB", "not dim")
+
+
+def measure_called(name: str, layout: Layout, here: Position | None) -> int:
+    """The measure of this printed number, of several the nearest; see `Controls.goto`.
+
+    Raises:
+        ScoreError: there is none on the pages read so far.
+    """
+    near = (here.measure if here is not None else None) or 1
+    named = [m.number for m in measures_of(layout) if (m.label or str(m.number)) == name]
+    if not named:
+        raise ScoreError(f"there is no measure {name} on the pages read so far")
+    return min(named, key=lambda number: abs(number - near))
 
 
 class TerminalView(Sink):
@@ -266,7 +280,7 @@ class TerminalView(Sink):
         elif key in ("\r", "\n", "\x1b"):
             entry, self.entry = self.entry, None
             if entry and key != "\x1b":
-                controls.goto(int(entry))
+                controls.goto(measure_called(entry, controls.layout, self._position))
 
     def _do(self, key: str, controls: Controls) -> None:
         actions: dict[str, Callable[[], None]] = {

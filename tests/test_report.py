@@ -102,6 +102,18 @@ def test_the_report_is_whole_and_needs_no_network(tmp_path: Path) -> None:
         ElementTree.fromstring(drawing)
 
 
+def test_a_measure_named_like_html_is_only_a_name() -> None:
+    page = LAYOUT.pages[0]
+    system = page.systems[0]
+    named = replace(system.measures[0], label="</title><script>alert(1)</script>")
+    system = replace(system, measures=(named, *system.measures[1:]))
+    sink = Recorder()
+    play(sink)
+    sink.extend(Layout((replace(page, systems=(system, *page.systems[1:])), LAYOUT.pages[1])))
+    html = sink.report()
+    assert "measure &lt;/title&gt;&lt;script&gt;" in html and "<script>alert" not in html
+
+
 def test_the_path_is_drawn_where_the_follower_was() -> None:
     sink = Recorder()
     play(sink)

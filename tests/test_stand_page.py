@@ -1,25 +1,36 @@
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pymupdf
 import pytest
 import soundfile
-from conftest import ROOT
+import zxingcpp
+from conftest import ROOT, draw_pdf, make_layout
+from PIL import Image
 
 pytest.importorskip("playwright", reason="playwright is not installed")
 
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, TimeoutError, sync_playwright
 from stand_peer import RunningStand, browsing, needs_browser, serving, viewing
 
-from sf_plugin.score.layout import Layout
+from sf_adapters.stand.door import Address
+from sf_adapters.stand.process import ServerProcess
+from sf_plugin.controls import Controls
+from sf_plugin.score.layout import Layout, PageLayout
+from sf_plugin.score.load import load_score
 from sf_plugin.score.structure import measures_of
 
 pytestmark = [needs_browser, pytest.mark.timeout(900)]
@@ -97,17 +108,24 @@ def until(page: Page, holds: Callable[[], object], seconds: float = 60) -> None:
 
 
 def click(page: Page, button: str) -> None:
-    """As a hand does: the controls come when the pointer moves."""
-    page.mouse.move(200, 300)
-    page.mouse.move(210, 310)
-    page.click(button)
+    """As a hand does: the controls come when the pointer moves, and go after a while."""
+
+    def clicked() -> bool:
+        page.mouse.move(200, 300)
+        page.mouse.move(210, 310)
+        try:
+            page.click(button, timeout=3000)
+        except TimeoutError:
+            return False
+        return True
+
+    until(page, clicked)
 
 
 def until_followed(page: Page) -> None:
     """Until the pages are read and a session runs."""
     until(page, lambda: state(page)["running"], 180)
-    count = "async () => (await (await fetch('/api/score')).json()).layout.pages.length"
-    until(page, lambda: page.evaluate(count) == 3, 180)
+    until(page, lambda: all(sheet.systems for sheet in layout_of(page).pages), 180)
 
 
 def shown(page: Page) -> list[str]:
@@ -433,6 +451,61 @@ def test_a_lost_server_is_told_and_found_again(browser: Browser, score: Path) ->
             until(page, lambda: image.evaluate("image => image.naturalWidth > 0"))
 
 
+def test_a_stand_that_falls_silent_is_told_and_found_again(browser: Browser, score: Path) -> None:
+    """As where the network is away: no connection is closed."""
+    with (
+        serving(score) as stand,
+        viewing(browser, stand.url, viewport=TABLET, permissions=["microphone"]) as page,
+    ):
+        until_followed(page)
+        click(page, "#listen")
+        until(page, lambda: page.inner_text("#listen") == "Listening")
+        until(page, lambda: level(page) > -60)
+        server = server_of(stand)
+        os.kill(server, signal.SIGSTOP)
+        try:
+            until(page, lambda: "no connection" in page.inner_text("#place"))
+        finally:
+            os.kill(server, signal.SIGCONT)
+        until(page, lambda: "no connection" not in page.inner_text("#place"))
+        until(page, lambda: page.evaluate(LEVELS) > 3)
+        assert page.inner_text("#listen") == "Listening"
+        assert "Another microphone" not in page.inner_text("#toast")
+
+
+LEVELS = """async () => {
+    const seen = new Set();
+    for (let n = 0; n < 20; n += 1) {
+        seen.add((await (await fetch('/api/state')).json()).level.rms);
+        await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    return seen.size;
+}"""
+"""How many levels the server told in two seconds."""
+
+
+def level(page: Page) -> float:
+    return float(page.get_attribute("#level", "aria-valuenow") or -60)
+
+
+def server_of(stand: RunningStand) -> int:
+    """The process that browsers talk to."""
+    children = psutil.Process(stand.process.pid).children()
+    (server,) = [one for one in children if "sf_adapters.stand.process" in one.cmdline()]
+    return server.pid
+
+
+def test_pages_are_turned_by_hand_before_a_session_begins(browser: Browser, score: Path) -> None:
+    server = ServerProcess(Address(port=0), load_score(score), (score,))
+    server.start()
+    with server, viewing(browser, server.url, viewport=TABLET) as page:
+        until_shown(page, "1")
+        page.keyboard.press("ArrowRight")
+        until_shown(page, "2")
+        page.wait_for_timeout(500)
+        assert not page.locator("#toast").is_visible()
+
+
 def test_elsewhere_the_token_lets_in_and_https_is_asked_for(browser: Browser, score: Path) -> None:
     with serving(score, "--host", "0.0.0.0") as stand:
         token = stand.url.partition("?")[2]
@@ -448,8 +521,23 @@ def test_elsewhere_the_token_lets_in_and_https_is_asked_for(browser: Browser, sc
             until(page, lambda: page.inner_text("#place") != "no connection, trying again")
             until(page, lambda: page.locator("img").first.evaluate("i => i.naturalWidth > 0"))
             assert page.evaluate("fetch('/static/manifest.webmanifest').then((a) => a.ok)")
+            assert not page.locator("#toast").is_visible()
             click(page, "#listen")
             until(page, lambda: "over HTTPS" in page.inner_text("#toast"))
+        with viewing(browser, f"{there}?{token}", viewport=TABLET, has_touch=True) as page:
+            until(page, lambda: "The screen may go dark" in page.inner_text("#toast"))
+            click(page, "#invite")
+            until(page, lambda: page.locator("#code").evaluate("i => i.naturalWidth > 0"))
+            address = page.inner_text("#address")
+            assert address.endswith(f":{stand.port}/?{token}") and stand.url == address
+            seen = Image.open(io.BytesIO(page.locator("#code").screenshot()))
+            assert zxingcpp.read_barcode(seen).text == address
+            page.click("#invited")
+            assert not page.locator("#invitation").is_visible()
+
+
+def test_for_this_computer_alone_nobody_is_invited(view: Page) -> None:
+    assert not view.locator("#invite").is_visible()
 
 
 # correcting
@@ -526,7 +614,8 @@ def test_the_layout_is_corrected_by_hand_and_kept(desk: Page, kept: Path) -> Non
     assert len(after) == len(before)
     assert [m.number for m in after] == list(range(1, len(after) + 1))
     until(desk, lambda: state(desk)["running"])
-    until(desk, lambda: [m.left for m in measures_of(layout_of(desk))] == [m.left for m in after])
+    lefts = [m.left for m in after]
+    until(desk, lambda: [m.left for m in measures_of(layout_of(desk))] == lefts, 180)
 
 
 def middle_of(page: Page, number: int) -> tuple[float, float]:
@@ -588,6 +677,65 @@ def test_systems_are_added_moved_and_deleted(desk: Page, kept: Path) -> None:
     assert after[2].top == pytest.approx(systems[2].top, abs=1e-4)
 
 
+def test_pages_that_are_read_while_others_are_corrected_are_kept_too(
+    browser: Browser, tmp_path: Path
+) -> None:
+    path = draw_pdf(tmp_path / "book.pdf", make_layout(2))
+    layout = make_layout(2)
+    unread = Layout((layout.pages[0], PageLayout(2)))
+    renewed: list[bool] = []
+    score = load_score(path)
+    server = ServerProcess(Address(port=0), score, (path,), renew=renewed.append)
+    server.start()
+    with server, viewing(browser, server.url + "#correct", viewport=TABLET) as page:
+        page.wait_for_selector("#correction")
+        server.begin(score, unread, Controls(2))
+        for number in (2, 5):
+            bar(page, number).click()
+            press(page, "Delete")
+        server.extend(layout)
+        until(page, lambda: layout_of(page) == layout)
+        page.click("#undo")
+        page.click("#correct-next")
+        until(page, lambda: page.locator("[data-page='2'] .draft .bar").count() == 10)
+        press(page, "Save")
+        until(page, lambda: "used now" in page.inner_text("#toast"))
+        until(page, lambda: renewed == [True])
+    kept = Layout.from_json((tmp_path / "book.layout.json").read_text())
+    assert [len(measures_of(Layout((one,)))) for one in kept.pages] == [7, 8]
+
+
+def test_signs_stay_at_their_end_of_a_measure(browser: Browser, tmp_path: Path) -> None:
+    path = draw_pdf(tmp_path / "book.pdf", make_layout(1))
+    layout = make_layout(1)
+    (sheet,) = layout.pages
+    system = sheet.systems[0]
+    signed = replace(system.measures[1], signs=("segno", "fine"))
+    system = replace(system, measures=(system.measures[0], signed, *system.measures[2:]))
+    layout = Layout((replace(sheet, systems=(system, *sheet.systems[1:])),))
+    score = load_score(path)
+    server = ServerProcess(Address(port=0), score, (path,), renew=lambda reread: None)
+    server.start()
+    with server, viewing(browser, server.url, viewport=TABLET) as page:
+        server.begin(score, layout, Controls(1))
+        until(page, lambda: layout_of(page).pages)
+        click(page, "#correct")
+        bar(page, 2).wait_for()
+        page.mouse.click(*middle_of(page, 2))
+        press(page, "Add a bar line")
+        press(page, "Save")
+        until(page, lambda: "Saved as" in page.inner_text("#toast"))
+        kept = Layout.from_json((tmp_path / "book.layout.json").read_text())
+        assert [m.signs for m in measures_of(kept)][:4] == [(), ("segno",), ("fine",), ()]
+        click(page, "#correct")
+        bar(page, 2).click()
+        press(page, "Delete")
+        press(page, "Save")
+        until(page, lambda: page.locator("#correction").is_hidden())
+        kept = Layout.from_json((tmp_path / "book.layout.json").read_text())
+        assert [m.signs for m in measures_of(kept)][:3] == [(), ("segno", "fine"), ()]
+
+
 # for everybody
 
 
@@ -600,7 +748,7 @@ def test_everything_has_a_name_and_a_place(view: Page) -> None:
             || document.querySelector(`label[for="${one.id}"]`)))
         .map((one) => one.outerHTML)"""
     assert view.evaluate(nameless) == []
-    assert view.evaluate("[...document.images].every((one) => one.alt.startsWith('Page '))")
+    assert view.evaluate("[...document.images].every((one) => /^Page |^The address/.test(one.alt))")
     assert view.locator("main").count() == 1 and view.locator("h1").count() == 1
     for role, name in (("region", "Controls"), ("main", "Pages")):
         assert view.get_by_role(role, name=name, exact=True).count() == 1

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -14,8 +15,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,19 +25,23 @@ import aiohttp
 import numpy as np
 import pytest
 import soundfile
-from conftest import ROOT, make_layout
+import zxingcpp
+from conftest import add_distribution, make_layout
 from PIL import Image
+from rich.console import Console
+from rich.text import Text
 
 import sf_plugin
 from sf_adapters.stand import Stand
 from sf_adapters.stand.door import Address, Door, parse_address, token_for
-from sf_adapters.stand.process import ServerProcess
+from sf_adapters.stand.process import ServerProcess, show_code
 from sf_plugin.api import Samples, make_mapper
 from sf_plugin.audio.live import PushedSource
 from sf_plugin.controls import Controls
 from sf_plugin.errors import SinkError
 from sf_plugin.positions import Control, Event, Jump, PageTurn, Position, StateChange
-from sf_plugin.score.layout import Layout
+from sf_plugin.score.layout import Layout, PageLayout
+from sf_plugin.score.layout_files import numbered
 from sf_plugin.score.model import Pages, Score
 from sf_plugin.session import Session
 from sf_plugin.sinks import Sink
@@ -81,12 +86,13 @@ async def client(server: ServerProcess, **how: Any) -> AsyncIterator[aiohttp.Cli
 
 async def next_of(socket: aiohttp.ClientWebSocketResponse, kind: str) -> dict[str, Any]:
     """The next message of a type."""
-    while True:
-        message = await socket.receive(PATIENCE)
-        assert message.type is aiohttp.WSMsgType.TEXT, message
-        data: dict[str, Any] = json.loads(message.data)
-        if data["type"] == kind:
-            return data
+    async with asyncio.timeout(2 * PATIENCE):
+        while True:
+            message = await socket.receive()
+            assert message.type is aiohttp.WSMsgType.TEXT, message
+            data: dict[str, Any] = json.loads(message.data)
+            if data["type"] == kind:
+                return data
 
 
 # the door
@@ -148,14 +154,16 @@ HERE = {"Host": "localhost:8765"}
         ("secret-one", HERE, {"token": "secret-on"}, {}, False, 401),
         ("secret-one", HERE, {"token": "secret-onE"}, {}, False, 401),
         ("secret-one", HERE, {"token": "\udcff"}, {}, False, 401),
-        ("secret-one", HERE, {}, {"sf_token": "secret-one"}, False, None),
+        ("secret-one", HERE, {}, {"sf_token_8765": "secret-one"}, False, None),
+        ("secret-one", HERE, {}, {"sf_token_8766": "secret-one"}, False, 401),
+        ("secret-one", {"Host": "[::1]"}, {}, {"sf_token": "secret-one"}, False, None),
         ("secret-one", {**HERE, "Authorization": "Bearer secret-one"}, {}, {}, True, None),
         ("secret-one", {**HERE, "Authorization": "Basic secret-one"}, {}, {}, True, 401),
         (
             "secret-one",
             {**HERE, "Origin": "http://evil.example"},
             {},
-            {"sf_token": "secret-one"},
+            {"sf_token_8765": "secret-one"},
             True,
             403,
         ),
@@ -404,6 +412,53 @@ def test_viewers_hear_every_event_and_the_newest_position(score: Score, pdf: Pat
         asyncio.run(visit(server))
 
 
+def test_a_session_may_begin_on_a_later_page(score: Score, pdf: Path) -> None:
+    async def visit(server: ServerProcess) -> None:
+        async with client(server) as browser, browser.ws_connect("/ws") as socket:
+            await next_of(socket, "hello")
+            controls = Controls(2)
+            controls.shown = 2
+            server.begin(score, make_layout(2), controls)
+            assert (await next_of(socket, "hello"))["shown"] == 2
+
+    with served(score, (pdf,)) as server:
+        asyncio.run(visit(server))
+
+
+def test_a_viewer_hears_that_the_stand_is_there(score: Score, pdf: Path) -> None:
+    async def visit(server: ServerProcess) -> None:
+        async with client(server) as browser, browser.ws_connect("/ws") as socket:
+            await next_of(socket, "hello")
+            for _ in range(3):
+                await next_of(socket, "level")
+
+    with served(score, (pdf,)) as server:
+        asyncio.run(visit(server))
+
+
+def test_a_stand_that_takes_nothing_more_is_closed(score: Score, pdf: Path) -> None:
+    def tell() -> None:
+        with suppress(SinkError):
+            for n in range(10_000):
+                server.tell(place(n / 40))
+                told.append(n)
+
+    told: list[int] = []
+    server = ServerProcess(Address(port=0), score, (pdf,))
+    server.start()
+    server.begin(score, make_layout(2), Controls(2))
+    assert server._process is not None
+    os.kill(server._process.pid, signal.SIGSTOP)
+    telling = threading.Thread(target=tell, daemon=True)
+    telling.start()
+    eventually(lambda: (before := len(told)) and not time.sleep(0.5) and len(told) == before)
+    assert telling.is_alive()
+    closing = threading.Thread(target=server.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+
+
 def test_positions_are_thinned_out(score: Score, pdf: Path) -> None:
     async def visit(server: ServerProcess) -> None:
         async with client(server) as browser, browser.ws_connect("/ws") as socket:
@@ -576,6 +631,24 @@ def test_wishes_reach_the_session(score: Score, pdf: Path) -> None:
         asyncio.run(visit(server))
 
 
+def test_two_pages_are_two_pages(score: Score, pdf: Path) -> None:
+    """However soon the second wish comes."""
+    controls = Controls(3)
+
+    async def visit(server: ServerProcess) -> None:
+        async with client(server) as browser:
+            while not (await (await browser.get("/api/state")).json())["running"]:
+                await asyncio.sleep(0.05)
+            for _ in range(2):
+                await browser.post("/api/control", json={"do": "next"})
+        await asyncio.to_thread(eventually, lambda: len(controls._wishes) == 2)
+
+    with served(score, (pdf,)) as server:
+        server.begin(score, make_layout(2), controls)
+        asyncio.run(visit(server))
+    assert [wish.page for wish in controls.taken()] == [2, 3]
+
+
 def test_what_is_no_wish_is_refused_and_not_obeyed(score: Score, pdf: Path) -> None:
     controls = Controls(2)
 
@@ -687,6 +760,9 @@ def test_a_wrong_layout_changes_nothing(book: Path) -> None:
         server.begin(score, good, Controls(2))
         for body, reason in [
             (make_layout(3).to_json(), "has 3 pages, the score has 2"),
+            (Layout((page, page)).to_json(), "page 2: 'page' is 1"),
+            (Layout((replace(page, page=3),)).to_json(), "page 1: 'page' is 3"),
+            (good.to_json().replace('"page": 1,', '"page": 1.0,'), "'page' is no number"),
             (upside_down.to_json(), "page 1, system 2: stands above"),
             (wide, "not a fraction of the page"),
             (b"\xff\xfe", "it is no text"),
@@ -701,16 +777,63 @@ def test_a_wrong_layout_changes_nothing(book: Path) -> None:
     assert [path.name for path in sorted(book.parent.iterdir())] == ["book.layout.json", "book.pdf"]
 
 
-def test_only_a_layout_that_would_be_used_can_be_corrected(book: Path, tmp_path: Path) -> None:
+def to_correct(server: ServerProcess) -> Layout:
+    async def visit() -> str:
+        async with client(server) as browser, browser.get("/api/layout") as answer:
+            return await answer.text()
+
+    return Layout.from_json(asyncio.run(visit()))
+
+
+def test_what_is_corrected_while_pages_are_read_is_kept_when_they_are(book: Path) -> None:
+    kept = book.with_name("book.layout.json")
+    score = sf_plugin.load_score(book)
+    layout, other = make_layout(2), make_layout(2, systems=3, measures=5)
+    unread = Layout((layout.pages[0], replace(layout.pages[1], systems=())))
+    corrected = Layout((other.pages[0], PageLayout(2)))
+    renewed: list[bool] = []
+    with served(score, (book,), renew=renewed.append) as server:
+        server.begin(score, unread, Controls(2))
+        eventually(lambda: to_correct(server) == unread)
+        told = {"ok": True, "kept": kept.name, "used": "when all pages are read"}
+        assert put(server, Layout(other.pages[:1]).to_json()) == (200, told)
+        assert to_correct(server) == corrected and not kept.exists() and not renewed
+        server.extend(layout)
+        eventually(lambda: renewed == [True])
+        whole = numbered(Layout((other.pages[0], layout.pages[1])))
+        assert to_correct(server) == Layout.from_json(kept.read_text()) == whole
+        server.begin(replace(score, layout=whole), whole, Controls(2))
+        eventually(lambda: put(server, layout.to_json())[1]["used"] == "now")
+    assert Layout.from_json(kept.read_text()) == layout
+
+
+def test_a_correction_that_waits_in_vain_is_told(
+    book: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     score = sf_plugin.load_score(book)
     layout = make_layout(2)
     unread = Layout((layout.pages[0], replace(layout.pages[1], systems=())))
     with served(score, (book,)) as server:
         server.begin(score, unread, Controls(2))
-        status, answer = put(server, layout.to_json())
-        assert status == 409 and "not read yet" in answer["error"]
-        server.extend(layout)
-        assert eventually(lambda: put(server, layout.to_json())[0] == 200)
+        assert put(server, Layout(layout.pages[:1]).to_json())[0] == 200
+    assert "a corrected layout is not kept: not all pages were read" in caplog.text
+    assert not book.with_name("book.layout.json").exists()
+
+
+def test_what_was_corrected_is_corrected_further(book: Path) -> None:
+    """Also where the session that runs does not use it."""
+    score = sf_plugin.load_score(book)
+    other = make_layout(2, systems=3)
+    with served(score, (book,)) as server:
+        server.begin(score, make_layout(2), Controls(2))
+        eventually(lambda: to_correct(server).pages)
+        assert put(server, other.to_json())[1]["used"] == "next time"
+        assert to_correct(server) == other
+
+
+def test_only_a_layout_that_would_be_used_can_be_corrected(book: Path, tmp_path: Path) -> None:
+    score = sf_plugin.load_score(book)
+    layout = make_layout(2)
     for other in (
         replace(score, chosen=range(1)),
         replace(score, layout=layout, layout_file=None),
@@ -768,6 +891,42 @@ def test_one_browser_at_a_time_is_heard(score: Score, pdf: Path) -> None:
     assert matches.max() > 0.9 * float(np.square(tone[: rate // 4]).sum())
 
 
+def test_a_browser_whose_network_was_away_is_heard_again(score: Score, pdf: Path) -> None:
+    """Its connection of before, which nobody has closed, gives way."""
+    tone = np.full(960, 0.25, "<f4").tobytes()
+    source = PushedSource(48000)
+
+    async def visit(server: ServerProcess) -> None:
+        async with client(server) as browser:
+            before = await browser.ws_connect("/sound?rate=48000&from=tablet")
+            await next_of(before, "listening")
+            await before.send_bytes(tone)
+            async with browser.ws_connect("/sound?rate=48000&from=tablet") as again:
+                await next_of(again, "listening")
+                while (await before.receive(PATIENCE)).type is aiohttp.WSMsgType.TEXT:
+                    pass
+                for other in ("&from=phone", "&from=", ""):
+                    async with browser.ws_connect(f"/sound?rate=48000{other}") as busy:
+                        await next_of(busy, "busy")
+                for _ in range(2):
+                    await next_of(again, "listening")
+                heard.clear()
+                await again.send_bytes(tone)
+                await asyncio.to_thread(eventually, lambda: max(map(np.max, heard), default=0) > 0)
+
+    def listen() -> None:
+        heard.extend(block for block in source.blocks(48000) if len(block))
+
+    heard: list[np.ndarray] = []
+    with served(score, (pdf,), browser_sound=True) as server:
+        server.listen(source)
+        thread = threading.Thread(target=listen)
+        thread.start()
+        asyncio.run(visit(server))
+        source.close()
+        thread.join()
+
+
 def test_the_computers_microphone_leaves_no_room_for_the_browsers(score: Score, pdf: Path) -> None:
     async def visit(server: ServerProcess) -> None:
         async with client(server) as browser:
@@ -786,14 +945,6 @@ class Kept(Sink):
 
     def emit(self, event: Event) -> None:
         self.events.append(event)
-
-
-@pytest.fixture
-def follower(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(ROOT / "examples" / "constant_tempo_follower"))
-    from constant_tempo_follower import ConstantTempo
-
-    return ConstantTempo()
 
 
 def test_a_viewer_steers_a_running_session(
@@ -882,7 +1033,7 @@ def test_a_taken_address_is_an_error(score: Score, pdf: Path, scorefollow: Any, 
 class Serving:
     """`scorefollow serve` as a user runs it."""
 
-    def __init__(self, folder: Path, site: Path, *words: object) -> None:
+    def __init__(self, folder: Path, sites: Sequence[Path], *words: object) -> None:
         program = Path(sys.executable).parent / "scorefollow"
         command = [program, "serve", *words, "--follower", "constant-tempo", "--port", "0"]
         self.process = subprocess.Popen(
@@ -891,7 +1042,7 @@ class Serving:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(site)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sites))},
         )
         assert self.process.stderr is not None
         self.said = []
@@ -912,8 +1063,9 @@ class Serving:
 def serve(tmp_path: Path, example_plugin: Path) -> Iterator[Callable[..., Serving]]:
     started: list[Serving] = []
 
-    def start(*words: object) -> Serving:
-        started.append(Serving(tmp_path, example_plugin, *words))
+    def start(*words: object, site: Path | None = None) -> Serving:
+        sites = [example_plugin] if site is None else [example_plugin, site]
+        started.append(Serving(tmp_path, sites, *words))
         return started[-1]
 
     yield start
@@ -924,10 +1076,11 @@ def serve(tmp_path: Path, example_plugin: Path) -> Iterator[Callable[..., Servin
 
 
 async def hello_that(socket: Any, **wanted: object) -> dict[str, Any]:
-    while True:
-        hello = await next_of(socket, "hello")
-        if all(hello[name] == value for name, value in wanted.items()):
-            return hello
+    async with asyncio.timeout(2 * PATIENCE):
+        while True:
+            hello = await next_of(socket, "hello")
+            if all(hello[name] == value for name, value in wanted.items()):
+                return hello
 
 
 @pytest.mark.slow
@@ -984,11 +1137,115 @@ def test_serve_plays_session_after_session(
     assert any(json.loads(line)["type"] == "position" for line in lines)
 
 
+SLOW_TO_CLOSE = """
+import time
+import numpy as np
+from sf_plugin import Source, hookimpl
+
+class Hum(Source):
+    live = True
+
+    def __init__(self, rest):
+        self.open = True
+
+    def blocks(self, sample_rate):
+        while self.open:
+            time.sleep(0.02)
+            yield np.full(sample_rate // 50, 0.1, np.float32)
+
+    def close(self):
+        if self.open:
+            self.open = False
+            time.sleep(1.0)
+
+@hookimpl
+def register_sources(register):
+    register("hum", Hum)
+"""
+
+
+def test_a_start_is_heard_while_the_microphone_is_still_being_closed(
+    book: Path, serve: Callable[..., Serving], example_plugin: Path, tmp_path: Path
+) -> None:
+    site = tmp_path / "hum"
+    site.mkdir()
+    add_distribution(site, "hum", SLOW_TO_CLOSE)
+
+    async def visit(one: Serving) -> None:
+        async with (
+            aiohttp.ClientSession(f"http://localhost:{one.port}") as browser,
+            browser.ws_connect("/ws") as socket,
+        ):
+            await next_of(socket, "position")
+            for do, running in (("stop", False), ("start", True), ("stop", False)):
+                await socket.send_json({"do": do})
+                await hello_that(socket, running=running)
+
+    one = serve(book, "--audio", "hum:", site=site)
+    asyncio.run(visit(one))
+    assert "Traceback" not in one.end()
+
+
+@pytest.mark.slow
+def test_a_session_that_cannot_begin_does_not_end_the_stand(
+    book: Path, serve: Callable[..., Serving], wav: Path, tmp_path: Path
+) -> None:
+    take = tmp_path / "take.wav"
+
+    async def visit(one: Serving) -> None:
+        assert one.process.stderr is not None
+        async with (
+            aiohttp.ClientSession(f"http://localhost:{one.port}") as browser,
+            browser.ws_connect("/ws") as socket,
+        ):
+            if not (await next_of(socket, "hello"))["running"]:
+                await hello_that(socket, running=True)
+            await socket.send_json({"do": "stop"})
+            await hello_that(socket, running=False)
+            take.unlink()
+            await socket.send_json({"do": "start"})
+            while "no such file" not in (
+                line := await asyncio.to_thread(one.process.stderr.readline)
+            ):
+                assert line, "the stand has ended"
+            shutil.copy(wav, take)
+            await socket.send_json({"do": "start"})
+            await hello_that(socket, running=True)
+
+    shutil.copy(wav, take)
+    one = serve(book, "--audio", take)
+    asyncio.run(visit(one))
+    one.end()
+    assert one.process.returncode == 130
+
+
 def test_serve_beyond_loopback_prints_the_token(book: Path, serve: Callable[..., Serving]) -> None:
     one = serve(book, "--host", "0.0.0.0")
     assert "?token=" in one.url
     said = one.end()
-    assert "https addresses only" in said
+    assert "https addresses only" in said and "█" not in said
+
+
+@pytest.mark.parametrize("columns", [80, 30])
+def test_in_a_terminal_the_address_is_a_code_too(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    address = "http://192.168.178.100:8765/?token=CJ9vS3e_4kkN3Kz5fYb2-A"
+    shown = io.StringIO()
+    terminal = Console(
+        file=shown, force_terminal=True, color_system="standard", width=columns, soft_wrap=True
+    )
+    monkeypatch.setattr("sf_adapters.stand.process.errors", terminal)
+    show_code(address)
+    if columns < 40:
+        assert not shown.getvalue()
+        return
+    lines = Text.from_ansi(shown.getvalue().rstrip("\n")).split("\n")
+    assert shown.getvalue().count("\x1b[30;107m") == len(lines)  # black on bright white
+    halves = [[(c in "▀█", c in "▄█") for c in line.plain] for line in lines]
+    ink = np.array(halves).transpose(0, 2, 1).reshape(-1, len(halves[0]))
+    picture = np.where(ink, 0, 255).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    assert zxingcpp.read_barcode(picture).text == address
 
 
 def test_nothing_is_left_when_serve_is_killed(book: Path, serve: Callable[..., Serving]) -> None:
@@ -1031,6 +1288,8 @@ def test_serve_by_https(
     (cert,) = (tmp_path / "data" / "scorefollow").glob("*.crt")
     (key,) = (tmp_path / "data" / "scorefollow").glob("*.key")
     assert key.stat().st_mode & 0o077 == 0
+    told = ["openssl", "x509", "-in", cert, "-noout", "-ext", "extendedKeyUsage"]
+    assert b"TLS Web Server Authentication" in subprocess.check_output(told)  # as iPads want it
     asyncio.run(visit(one, cert))
     one.end()
     made = cert.read_bytes()
@@ -1047,12 +1306,12 @@ def test_serve_by_https(
         assert done.returncode == 2 and reason in done.stderr, done.stderr
 
 
-def test_serve_says_what_is_wrong(book: Path, scorefollow: Any, tmp_path: Path) -> None:
-    done = scorefollow("serve", tmp_path / "missing.pdf")
+def test_serve_says_what_is_wrong(book: Path, scorefollow_here: Any, tmp_path: Path) -> None:
+    done = scorefollow_here("serve", tmp_path / "missing.pdf")
     assert done.returncode == 2 and "there is no such file" in done.stderr
-    done = scorefollow("serve", book, "--port", "70000")
+    done = scorefollow_here("serve", book, "--port", "70000")
     assert done.returncode == 2 and "not in 0 to 65535" in done.stderr
-    done = scorefollow("serve", book, "--port", "0", "--audio", tmp_path / "missing.wav")
+    done = scorefollow_here("serve", book, "--port", "0", "--audio", tmp_path / "missing.wav")
     assert done.returncode == 2 and "missing.wav" in done.stderr and "Traceback" not in done.stderr
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Sequence
+from html import escape
 
 import numpy as np
 from PIL import Image
@@ -39,7 +40,7 @@ def page_figure(
                 f'y="{(system.top - pad) * height:.0f}" '
                 f'width="{(measure.right - measure.left) * width:.0f}" '
                 f'height="{(system.bottom - system.top + 2 * pad) * height:.0f}">'
-                f"<title>measure {measure.label or measure.number}</title></rect>"
+                f"<title>measure {escape(measure.label or str(measure.number))}</title></rect>"
             )
     for run in _runs(track, number, known):
         out += _path(run, width, height, seconds)

@@ -20,7 +20,6 @@ from sf_plugin.positions import Event
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.model import Score
 from sf_plugin.sinks import Sink
-from sf_plugin.terminal import say
 
 if TYPE_CHECKING:
     from sf_adapters.stand.process import ServerProcess
@@ -70,8 +69,7 @@ class Stand(Sink):
             files = self._files or score.files
             self.server = ServerProcess(self._address, score, files)
             self.server.start()
-            for line in self.server.invitation():
-                say(line)
+            self.server.invite()
         self.server.begin(score, layout, self._controls or Controls(len(score.pages)))
 
     def extend(self, layout: Layout) -> None:

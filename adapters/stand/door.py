@@ -10,6 +10,7 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from sf_plugin.errors import SinkError
 
@@ -17,7 +18,6 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8765
 
 TOKEN_VARIABLE = "SCOREFOLLOW_TOKEN"
 SHORTEST_TOKEN = 8
-COOKIE = "sf_token"
 
 HOST_HEADER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -72,6 +72,11 @@ def token_for(address: Address) -> str | None:
     return given or secrets.token_urlsafe(16)
 
 
+def cookie_name(host: str) -> str:
+    """Of the token at a Host header; browsers do not keep cookies apart by the port."""
+    return f"sf_token_{host.rpartition(':')[2]}" if re.search(r":\d+$", host) else "sf_token"
+
+
 def own_address() -> str:
     """This machine's address in its network, as others see it; nothing is sent to find it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -80,6 +85,16 @@ def own_address() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return socket.gethostname()
+
+
+def url_of(address: Address, port: int, token: str | None, *, secure: bool) -> str:
+    """What to open in a browser, here or elsewhere, to come in."""
+    host = address.host
+    if host in ("", "0.0.0.0", "::"):
+        host = own_address()
+    host = f"[{host}]" if ":" in host else host
+    query = f"?token={quote(token, safe='')}" if token else ""
+    return f"{'https' if secure else 'http'}://{host}:{port}/{query}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +135,22 @@ class Door:
         origin = headers.get("Origin")
         if acts and origin is not None and not _is_from(origin, host):
             return 403, "another site may not do this"
-        if self.token is not None and not self._knows(headers, query, cookies):
+        if self.token is not None and not self._knows(headers, query, cookies, host):
             return 401, "open the address with the token, as it was printed when the stand began"
         return None
 
     def _knows(
-        self, headers: Mapping[str, str], query: Mapping[str, str], cookies: Mapping[str, str]
+        self,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],
+        cookies: Mapping[str, str],
+        host: str,
     ) -> bool:
         assert self.token is not None
         scheme, _, bearer = headers.get("Authorization", "").partition(" ")
         shown = (
             query.get("token"),
-            cookies.get(COOKIE),
+            cookies.get(cookie_name(host)),
             bearer.strip() if scheme.lower() == "bearer" else None,
         )
         return any([_same(text, self.token) for text in shown if text is not None])

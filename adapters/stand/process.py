@@ -21,8 +21,10 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
+from rich.text import Text
 
-from sf_adapters.stand.door import Address, own_address, token_for
+from sf_adapters.stand.door import Address, token_for, url_of
+from sf_adapters.stand.invitation import drawing
 from sf_adapters.stand.pages import can_draw, key_of, save_pages
 from sf_adapters.stand.server import Server, Settings
 from sf_plugin.audio.live import PushedSource
@@ -32,10 +34,20 @@ from sf_plugin.positions import Control, Event
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.layout_files import kept_beside
 from sf_plugin.score.model import Score
+from sf_plugin.terminal import errors, say
 
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 5.0
+
+
+def show_code(address: str) -> None:
+    """Where a terminal can show one."""
+    lines = drawing(address)
+    can = errors.is_terminal and errors.color_system and not errors.no_color
+    if can and errors.encoding.startswith("utf") and errors.width > len(lines[0]):
+        for line in lines:
+            errors.print(Text(line, "black on bright_white"))
 
 
 def kept_layout(score: Score, files: Sequence[Path]) -> Path | None:
@@ -126,28 +138,26 @@ class ServerProcess:
     @property
     def url(self) -> str:
         """The address to open, with its token."""
-        host, token = self._settings.address.host, self._settings.token
-        if host in ("", "0.0.0.0", "::"):
-            host = own_address()
-        host = f"[{host}]" if ":" in host else host
-        scheme = "http" if self._settings.certificate is None else "https"
-        return f"{scheme}://{host}:{self.port}/" + (f"?token={token}" if token else "")
+        settings = self._settings
+        secure = settings.certificate is not None
+        return url_of(settings.address, self.port, settings.token, secure=secure)
 
-    def invitation(self) -> list[str]:
-        """What to tell the user."""
-        lines = []
+    def invite(self) -> None:
+        """Tell the user where it is; to whoever comes from elsewhere also as a QR code."""
         elsewhere = not self._settings.address.is_loopback
         if elsewhere and self._settings.certificate is None and self._settings.browser_sound:
-            lines.append(
+            say(
                 "browsers elsewhere lend their microphone to https addresses only: add --tls, "
                 "or --mic to use this computer's"
             )
-        return [*lines, f"the stand is at {self.url}"]
+        if elsewhere:
+            show_code(self.url)
+        say(f"the stand is at {self.url}")
 
     def begin(self, score: Score, layout: Layout, controls: Controls) -> None:
         """A session begins."""
         self._controls = controls
-        self._tell("begin", layout, score.layout is not None)
+        self._tell("begin", layout, score.layout is not None, controls.shown)
 
     def extend(self, layout: Layout) -> None:
         """More of the score was read."""
@@ -174,6 +184,11 @@ class ServerProcess:
         process, self._process = self._process, None
         if process is not None:
             assert process.stdin is not None and process.stdout is not None
+            if self._lock.acquire(timeout=CLOSE_SECONDS):
+                self._lock.release()
+            else:
+                # It takes nothing more, and whoever tells it something waits in vain.
+                process.kill()
             with suppress(OSError):
                 process.stdin.close()
             try:
@@ -220,6 +235,9 @@ class ServerProcess:
                 case "wish", Control() as control:
                     if self._controls is not None:
                         self._controls.wish(control)
+                case "turn", bool(ahead):
+                    if (controls := self._controls) is not None:
+                        (controls.next_page if ahead else controls.previous_page)()
                 case "renew", bool(reread):
                     if self._renew is not None:
                         self._renew(reread)
@@ -269,6 +287,9 @@ class _Outward(logging.Handler):
 
     def wish(self, control: Control) -> None:
         self.tell("wish", control)
+
+    def turn(self, ahead: bool) -> None:
+        self.tell("turn", ahead)
 
     def renew(self, reread: bool) -> None:
         self.tell("renew", reread)

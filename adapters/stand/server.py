@@ -17,14 +17,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from sf_adapters.stand.door import COOKIE, Address, Door
+from sf_adapters.stand.door import Address, Door, cookie_name, url_of
+from sf_adapters.stand.invitation import picture
 from sf_adapters.stand.pages import WIDTHS, Pictures
 from sf_adapters.stand.tls import tls_context
 from sf_adapters.stand.wishes import obey, parse_wish
@@ -32,7 +33,7 @@ from sf_plugin import __version__
 from sf_plugin.controls import Controls, Level
 from sf_plugin.errors import ScoreError, ScoreFollowerError, SinkError
 from sf_plugin.positions import Control, Event, Position
-from sf_plugin.score.layout import Layout
+from sf_plugin.score.layout import Layout, PageLayout
 from sf_plugin.score.layout_files import checked, numbered
 from sf_plugin.terminal import write_anew
 
@@ -42,6 +43,9 @@ POSITION_SECONDS = 0.05
 """Between two positions to a viewer, at least."""
 
 LEVEL_SECONDS = 0.1
+
+SIGN_SECONDS = 2.0
+"""Whoever listens hears something at least so often, and knows by that that we are there."""
 
 MOST_VIEWERS = 500
 MOST_WAITING = 500
@@ -130,6 +134,9 @@ class Listener(Protocol):
     def wish(self, control: Control) -> None:
         """Of the session that runs."""
 
+    def turn(self, ahead: bool) -> None:
+        """To the page after or before the one that is shown when this is heeded."""
+
     def renew(self, reread: bool) -> None:
         """Another session; with the score read again, since its layout was corrected."""
 
@@ -211,14 +218,8 @@ class _Viewer:
         return since is not None and now - since > STUCK_SECONDS
 
     def drop(self) -> None:
-        """Send it away without a word: it would not hear it, nor what it was sent."""
-        if self._transport is None:
-            return
-        line = self._transport.get_extra_info("socket")
-        if line is not None:
-            with suppress(OSError):
-                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
-        self._transport.abort()
+        """Send it away."""
+        _hang_up(self._transport)
 
 
 class Server:
@@ -247,7 +248,10 @@ class Server:
         self._position_timer: asyncio.TimerHandle | None = None
         self._viewers: set[_Viewer] = set()
         self._posts = Bucket(WISHES_A_SECOND, time.monotonic())
-        self._speaking: web.WebSocketResponse | None = None
+        self._speaking: _Speaker | None = None
+        self._corrected: _Correction | None = None
+        self._keeping: asyncio.Future[None] | None = None
+        self._port = settings.address.port
         self.extend(settings.layout or Layout(()))
 
     async def serve(self, ready: Callable[[int], None], stopped: asyncio.Event) -> None:
@@ -274,10 +278,16 @@ class Server:
                     f"the stand cannot be at {address.host}:{address.port} ({reason}): "
                     "choose another address"
                 ) from None
-            ready(runner.addresses[0][1])
+            self._port = runner.addresses[0][1]
+            ready(self._port)
             await stopped.wait()
         finally:
             chores.cancel()
+            if self._corrected is not None and self._corrected.waits:
+                logger.warning(
+                    "a corrected layout is not kept: not all pages were read, or the last has no "
+                    "music ('scorefollow layout SCORE --keep' reads them all)"
+                )
             await runner.cleanup()
             self._pictures.close()
             self._easel.shutdown(wait=False, cancel_futures=True)
@@ -292,13 +302,15 @@ class Server:
         app.router.add_get("/api/score", self._tell_score)
         app.router.add_get("/api/state", self._tell_state)
         app.router.add_post("/api/control", self._control)
+        app.router.add_get("/api/layout", self._tell_layout)
         app.router.add_put("/api/layout", self._correct)
+        app.router.add_get("/address.svg", self._address_picture)
         app.router.add_get("/ws", self._view, allow_head=False)
         app.router.add_get("/sound", self._hear, allow_head=False)
         return app
 
     async def _chores(self) -> None:
-        told = None
+        told, due = None, 0.0
         while True:
             await asyncio.sleep(LEVEL_SECONDS)
             now = time.monotonic()
@@ -306,18 +318,21 @@ class Server:
                 if viewer.is_stuck(now):
                     viewer.drop()
             level = self._level()
-            if self._running and level != told:
+            if now >= due or (self._running and level != told):
+                told, due = level, now + SIGN_SECONDS
                 line = json.dumps({"type": "level", **level})
                 for viewer in self._viewers:
                     viewer.show("level", line)
-            told = level
 
     # what the session tells
 
-    def begin(self, layout: Layout, known: bool) -> None:
+    def begin(self, layout: Layout, known: bool, shown: int) -> None:
         """A session begins; `known`: the layout was there before the pages were read."""
         self._controls = Controls(self._settings.pages)
+        self._controls.shown = shown
         self._running, self._known = True, known
+        if known:
+            self._corrected = None
         self._forget_position()
         self.extend(layout)
         self._greet()
@@ -327,6 +342,8 @@ class Server:
         self._controls.layout = layout
         self._layout_text = _compact(layout)
         self._broadcast(f'{{"type":"layout","layout":{self._layout_text}}}')
+        if self._corrected is not None and self._corrected.waits and self._is_read:
+            self._keeping = asyncio.ensure_future(self._keep_later())
 
     def end(self) -> None:
         """The session is over; the stand is still there."""
@@ -425,7 +442,7 @@ class Server:
     async def _send_home(self, app: web.Application) -> None:
         open_ones = [viewer.ws for viewer in self._viewers]
         if self._speaking is not None:
-            open_ones.append(self._speaking)
+            open_ones.append(self._speaking.ws)
         away = [ws.close(code=WSCloseCode.GOING_AWAY) for ws in open_ones]
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*away, return_exceptions=True), 1.0)
@@ -436,7 +453,7 @@ class Server:
         response = self._file(request, "index.html")
         if self._settings.token is not None and "token" in request.query:
             response.set_cookie(
-                COOKIE,
+                cookie_name(request.headers["Host"]),
                 self._settings.token,
                 httponly=True,
                 samesite="Strict",
@@ -479,11 +496,26 @@ class Server:
             "key": self._settings.key,
             "sound": "browser" if self._settings.browser_sound else "computer",
             "can": {"correct": self._settings.kept is not None},
+            "address": self._address(),
         }
         text = json.dumps(facts)
         return web.Response(
             text=f'{text[:-1]}, "layout": {self._layout_text}}}', content_type="application/json"
         )
+
+    def _address(self) -> str | None:
+        """What others open; None where this machine alone may come in."""
+        settings = self._settings
+        if settings.address.is_loopback:
+            return None
+        secure = settings.certificate is not None
+        return url_of(settings.address, self._port, settings.token, secure=secure)
+
+    async def _address_picture(self, request: web.Request) -> web.StreamResponse:
+        address = self._address()
+        if address is None:
+            return _error(404, "the stand is for this machine alone: begin it with --host")
+        return _cached(request, picture(address), "image/svg+xml")
 
     async def _tell_state(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self._state())
@@ -510,10 +542,26 @@ class Server:
             if wish["do"] != "start" or not self._settings.renews:
                 raise ScoreError("nothing is followed now: start first")
             self._listener.renew(False)
+        elif wish["do"] in ("next", "previous"):
+            self._listener.turn(wish["do"] == "next")
         else:
             obey(wish, self._controls)
             for control in self._controls.taken():
                 self._listener.wish(control)
+
+    @property
+    def _is_read(self) -> bool:
+        """Whether all pages have been read; not known where the last has no music."""
+        pages = self._controls.layout.pages
+        return self._known or bool(pages and pages[-1].systems)
+
+    def _to_correct(self) -> Layout:
+        """The layout as it was corrected last, with what was read since."""
+        read = self._controls.layout
+        return read if self._corrected is None else self._corrected.with_pages(read)
+
+    async def _tell_layout(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(text=_compact(self._to_correct()), content_type="application/json")
 
     async def _correct(self, request: web.Request) -> web.StreamResponse:
         if not self._posts.take(time.monotonic()):
@@ -522,19 +570,34 @@ class Server:
         path = self._settings.kept
         if path is None:
             return _error(409, "the layout of this score cannot be corrected here")
-        read = self._controls.layout.pages
-        if not self._known and not (read and read[-1].systems):
-            return _error(
-                409,
-                "the last page is not read yet, or has no music: wait, or keep the layout "
-                "with 'scorefollow layout SCORE --keep'",
-            )
         assert self._loop is not None
-        await self._loop.run_in_executor(None, keep_layout, path, text, self._settings.pages)
+        pages = self._settings.pages
+        corrected = await self._loop.run_in_executor(None, read_correction, text, pages)
+        if self._is_read or not corrected.unread:
+            await self._keep(path, corrected.with_pages(self._controls.layout))
+            used = "now" if self._settings.renews else "next time"
+        else:
+            self._corrected = replace(corrected, waits=True)
+            used = "when all pages are read"
+        return web.json_response({"ok": True, "kept": path.name, "used": used})
+
+    async def _keep(self, path: Path, layout: Layout) -> None:
+        """Write a corrected layout, and begin anew with it where that can be."""
+        assert self._loop is not None
+        await self._loop.run_in_executor(None, keep_layout, path, layout)
+        self._corrected = _Correction(layout)
         if self._settings.renews:
             self._listener.renew(True)
-        used = "now" if self._settings.renews else "next time"
-        return web.json_response({"ok": True, "kept": path.name, "used": used})
+
+    async def _keep_later(self) -> None:
+        """Write what waited for the last page."""
+        assert self._settings.kept is not None
+        layout = self._to_correct()
+        self._corrected = _Correction(layout)
+        try:
+            await self._keep(self._settings.kept, layout)
+        except ScoreFollowerError as error:
+            logger.warning("a corrected layout is not kept: %s", error)
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
         if len(self._viewers) >= MOST_VIEWERS:
@@ -573,24 +636,86 @@ class Server:
             heartbeat=HEARTBEAT_SECONDS, max_msg_size=SOUND_BYTES, compress=False
         )
         await ws.prepare(request)
-        if self._speaking is not None:
+        name, before = request.query.get("from", ""), self._speaking
+        if before is not None and not (name and name == before.name):
             await ws.send_str('{"type":"busy"}')
             await ws.close(code=BUSY, message=b"another microphone is in use")
             return ws
-        self._speaking = ws
+        speaker = self._speaking = _Speaker(ws, request.transport, name)
+        if before is not None:
+            _hang_up(before.transport)
         blocks = Bucket(BLOCKS_A_SECOND, time.monotonic())
+        signs = asyncio.create_task(_give_signs(ws))
         try:
-            await ws.send_str('{"type":"listening"}')
             async for message in ws:
                 if message.type is not WSMsgType.BINARY or not blocks.take(time.monotonic()):
+                    break
+                if speaker is not self._speaking:
                     break
                 if len(message.data) % 4 == 0:
                     self._listener.sound(rate, message.data)
         finally:
-            self._speaking = None
-            self._listener.rest()
+            signs.cancel()
+            if speaker is self._speaking:
+                self._speaking = None
+                self._listener.rest()
         await ws.close()
         return ws
+
+
+@dataclass(frozen=True, slots=True)
+class _Speaker:
+    """The browser whose microphone is heard; by its name it may come again."""
+
+    ws: web.WebSocketResponse
+    transport: asyncio.Transport | None
+    name: str
+
+
+async def _give_signs(ws: web.WebSocketResponse) -> None:
+    """Tell a speaker again and again that it is heard."""
+    with suppress(ConnectionError):
+        while True:
+            await ws.send_str('{"type":"listening"}')
+            await asyncio.sleep(SIGN_SECONDS)
+
+
+def _hang_up(transport: asyncio.Transport | None) -> None:
+    """End a connection without a word: it would not be heard, nor what was sent."""
+    if transport is None:
+        return
+    line = transport.get_extra_info("socket")
+    if line is not None:
+        with suppress(OSError):
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+    transport.abort()
+
+
+@dataclass(frozen=True, slots=True)
+class _Correction:
+    """A layout that a viewer corrected.
+
+    Attributes:
+        layout: of all pages.
+        unread: the pages that the viewer did not know yet.
+        waits: for these, to be kept.
+    """
+
+    layout: Layout
+    unread: frozenset[int] = frozenset()
+    waits: bool = False
+
+    def with_pages(self, read: Layout) -> Layout:
+        """With what was read of these pages since."""
+        found = {page.page: page for page in read.pages}
+        return numbered(
+            Layout(
+                tuple(
+                    found.get(page.page, page) if page.page in self.unread else page
+                    for page in self.layout.pages
+                )
+            )
+        )
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
@@ -598,19 +723,34 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], VISITORS_FAULTS))
 
 
-def keep_layout(path: Path, text: bytes, pages: int) -> None:
-    """Write a corrected layout; what was there before becomes FILE~.
+def read_correction(text: bytes, pages: int) -> _Correction:
+    """A layout as a viewer sends it: the pages that it does not know are left out.
 
     Raises:
-        ScoreFollowerError: it is no layout of so many pages, or cannot be written.
+        ScoreError: it is no layout of so many pages.
     """
     try:
         layout = Layout.from_json(text.decode("utf-8"))
     except UnicodeDecodeError:
         raise ScoreError("not a layout file: it is no text") from None
-    if len(layout.pages) != pages:
+    if len(layout.pages) > pages:
         raise ScoreError(f"the layout has {len(layout.pages)} pages, the score has {pages}")
-    write_anew(path, f"{numbered(checked(layout)).to_json()}\n".encode())
+    known = {page.page: page for page in layout.pages if isinstance(page.page, int)}
+    unread = frozenset(range(1, pages + 1)) - set(known)
+    if len(unread) + len(layout.pages) > pages:
+        checked(layout)
+        raise ScoreError("'page' is no number from 1, or is there twice: correct it there")
+    whole = Layout(tuple(known.get(n, PageLayout(n)) for n in range(1, pages + 1)))
+    return _Correction(numbered(checked(whole)), unread)
+
+
+def keep_layout(path: Path, layout: Layout) -> None:
+    """Write a layout; what was there before becomes FILE~.
+
+    Raises:
+        ScoreFollowerError: it cannot be written.
+    """
+    write_anew(path, f"{layout.to_json()}\n".encode())
 
 
 def _statics() -> dict[str, tuple[str, bytes]]:

@@ -73,7 +73,8 @@ def own_certificate(folder: Path) -> tuple[Path, Path]:
     command = [
         "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
         "-nodes", "-days", str(DAYS), "-subj", "/CN=scorefollow stand", "-addext",
-        f"subjectAltName={names}", "-keyout", str(part), "-out", str(cert),
+        f"subjectAltName={names}", "-addext", "extendedKeyUsage=serverAuth",
+        "-keyout", str(part), "-out", str(cert),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:

@@ -50,8 +50,12 @@ const toast = (text, action = null, time = TOAST) => {
   };
   byId("toast").hidden = false;
   say(text);
+  const hide = () => {
+    if (button.matches(":focus, :hover")) toastTimer = setTimeout(hide, time);
+    else byId("toast").hidden = true;
+  };
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => (byId("toast").hidden = true), time);
+  toastTimer = setTimeout(hide, time);
 };
 
 const printed = ({ label, number }) => label ?? String(number);
@@ -236,6 +240,8 @@ const link = new Link({
     byId("listen").hidden = score.sound !== "browser";
     byId("bar").classList.toggle("browser", score.sound === "browser");
     byId("correct").hidden = score.can?.correct === false;
+    byId("invite").hidden = !score.address;
+    byId("address").textContent = score.address ?? "";
     stand.open(score);
     refresh();
     if (location.hash === "#correct" && !byId("correct").hidden) {
@@ -266,7 +272,7 @@ const turnByHand = (page) => {
   if (audience || page === stand.page && !stand.half) return;
   stand.show(page);
   say(`Page ${stand.visible.join(" and ")}`);
-  if (link.send({ do: "show", page })) {
+  if (known.running && link.send({ do: "show", page })) {
     turns.push(page);
     setTimeout(() => turns[0] === page && turns.shift(), ECHO);
   }
@@ -321,6 +327,12 @@ byId("again").onclick = () => {
   if (wish({ do: known.running ? "reset" : "start" })) toast("Begins again");
 };
 byId("goto").onclick = askMeasure;
+
+byId("invite").onclick = () => {
+  byId("code").src = "/address.svg";
+  byId("invitation").showModal();
+};
+byId("invited").onclick = () => byId("invitation").close();
 
 // the microphone of this device
 
@@ -391,7 +403,11 @@ const stayOn = async () => {
   }
 };
 document.addEventListener("visibilitychange", stayOn);
+addEventListener("pointerdown", stayOn);
 stayOn();
+
+/** Browsers keep the screen on for pages over https only. */
+const mayGoDark = () => !isSecureContext && matchMedia("(pointer: coarse)").matches;
 
 // the controls go to sleep while music is followed
 
@@ -506,3 +522,11 @@ addEventListener("keydown", (event) => {
 
 wake();
 link.connect();
+if (mayGoDark() && !audience) {
+  toast(
+    "The screen may go dark while you play: have the device keep it on, or start the stand " +
+      "with --tls.",
+    null,
+    LONG_TOAST,
+  );
+}

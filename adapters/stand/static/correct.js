@@ -22,6 +22,11 @@ const stretch = (measure, left, right) => {
   return moved;
 };
 
+const AT_BEGINNING = ["segno", "coda"]; // signs that stand where a measure begins
+
+const signsOf = (measure, atBeginning) =>
+  (measure.signs ?? []).filter((sign) => AT_BEGINNING.includes(sign) === atBeginning);
+
 /** Without what is known of its notes, which no longer fit. */
 const bare = ({ onsets, notes, ...measure }) => measure;
 
@@ -46,6 +51,16 @@ const numbered = (layout) => {
   return layout;
 };
 
+const systemsOf = (layout, page) => {
+  let found = layout.pages.find((one) => one.page === page);
+  if (!found) {
+    found = { page, systems: [] };
+    layout.pages.push(found);
+    layout.pages.sort((a, b) => a.page - b.page);
+  }
+  return found.systems;
+};
+
 const barName = (before, after) =>
   before ? `Bar line after measure ${before.number}` : `Left edge of measure ${after.number}`;
 
@@ -64,12 +79,27 @@ export class Correction {
     addEventListener("keydown", (event) => this.key(event));
   }
 
-  begin() {
+  /** With what was corrected last, whether or not it is in use yet. */
+  async begin() {
+    if (this.open) return;
     this.open = true;
     this.after = null;
     this.leaving = false;
-    this.draft = numbered(structuredClone(this.stand.layout));
     this.history = [];
+    this.draft = { pages: [] };
+    this.joined = null;
+    try {
+      const answer = await fetch("/api/layout", { cache: "no-store" });
+      if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+      this.draft = numbered(await answer.json());
+    } catch (error) {
+      this.tell(`The measures cannot be corrected now: ${error.message}`);
+      return this.end();
+    }
+    if (!this.open) return;
+    const read = this.draft.pages.filter(({ systems }) => systems.length);
+    this.joined = new Set(read.map(({ page }) => page));
+    this.read(this.stand.layout);
     this.byId("correction").hidden = false;
     this.stand.show(this.stand.page);
     this.choose(null);
@@ -95,13 +125,16 @@ export class Correction {
 
   /** More pages were read meanwhile: they join the draft. */
   read(layout) {
-    if (!this.open) return;
+    if (!this.open || !this.joined) return;
     for (const { page, systems } of layout.pages) {
-      const mine = this.systems(page);
-      if (!mine.length && !this.history.length) mine.push(...structuredClone(systems));
+      if (!systems.length || this.joined.has(page)) continue;
+      this.joined.add(page);
+      for (const draft of [this.draft, ...this.history]) {
+        const mine = systemsOf(draft, page);
+        if (!mine.length) mine.push(...structuredClone(systems));
+        numbered(draft);
+      }
     }
-    this.draft.pages.sort((a, b) => a.page - b.page);
-    numbered(this.draft);
     this.draw();
   }
 
@@ -109,15 +142,16 @@ export class Correction {
     if (!this.history.length) return this.end();
     const button = this.byId("save");
     button.disabled = true;
+    const known = ({ page, systems }) => systems.length || this.joined.has(page);
+    const layout = { ...this.draft, pages: this.draft.pages.filter(known) };
     try {
       const answer = await fetch("/api/layout", {
         method: "PUT",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify(numbered(this.draft)),
+        body: JSON.stringify(layout),
       });
       const told = await answer.json().catch(() => ({}));
       if (!answer.ok) throw new Error(told.error ?? `the server answers ${answer.status}`);
-      this.stand.read(this.draft);
       this.tell(`Saved as ${told.kept}; used ${told.used ?? "next time"}`);
       this.end();
     } catch (error) {
@@ -130,14 +164,14 @@ export class Correction {
   // changes
 
   remember() {
-    this.history.push(JSON.stringify(this.draft));
+    this.history.push(structuredClone(this.draft));
     this.leaving = false;
   }
 
   undo() {
     const before = this.history.pop();
     if (!before) return;
-    this.draft = JSON.parse(before);
+    this.draft = before;
     this.choose(null);
   }
 
@@ -149,13 +183,7 @@ export class Correction {
   }
 
   systems(page) {
-    let found = this.draft.pages.find((one) => one.page === page);
-    if (!found) {
-      found = { page, systems: [] };
-      this.draft.pages.push(found);
-      this.draft.pages.sort((a, b) => a.page - b.page);
-    }
-    return found.systems;
+    return systemsOf(this.draft, page);
   }
 
   /** Moves a bar line; `index` counts from 0, the left edge of the system. */
@@ -186,6 +214,8 @@ export class Correction {
     const at = measures.indexOf(measure);
     const left = { ...bare(measure), right: round(x), repeat_end: false };
     const right = { ...bare(measure), left: round(x), repeat_start: false, label: null };
+    left.signs = signsOf(measure, true);
+    right.signs = signsOf(measure, false);
     measures.splice(at, 1, left, right);
   }
 
@@ -196,6 +226,7 @@ export class Correction {
     if (!before || !after) measures.splice(before ? index - 1 : 0, 1);
     else {
       const joined = { ...bare(before), right: after.right, repeat_end: after.repeat_end };
+      joined.signs = [...signsOf(before, true), ...signsOf(after, false)];
       measures.splice(index - 1, 2, joined);
     }
     if (measures.length) {
@@ -427,7 +458,7 @@ export class Correction {
     element.onkeydown = (event) => {
       const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
       const step = steps[event.key];
-      if (!step) return;
+      if (!step || event.ctrlKey || event.altKey || event.metaKey) return;
       event.preventDefault();
       this.remember();
       nudge(step[0] * NUDGE, step[1] * NUDGE);

@@ -2,6 +2,8 @@
 
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 8000;
+const LONGEST_SILENCE = 10000; // milliseconds; the stand gives a sign every two seconds
+const LONGEST_ANSWER = 20000;
 
 export class Backoff {
   constructor() {
@@ -20,6 +22,22 @@ export class Backoff {
   }
 }
 
+/** Runs `lost` where no sign comes for so long. */
+export class Watch {
+  constructor(lost) {
+    this.lost = lost;
+  }
+
+  sign(patience = LONGEST_SILENCE) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(this.lost, patience);
+  }
+
+  end() {
+    clearTimeout(this.timer);
+  }
+}
+
 export const socketAddress = (path) =>
   `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}`;
 
@@ -29,40 +47,57 @@ export class Link {
   constructor({ hear, score, change }) {
     Object.assign(this, { hear, score, change });
     this.backoff = new Backoff();
-    this.timer = 0;
+    this.watch = new Watch(() => this.again("closed"));
     addEventListener("online", () => this.hurry());
     document.addEventListener("visibilitychange", () => document.hidden || this.hurry());
   }
 
   async connect() {
     clearTimeout(this.timer);
-    this.timer = 0;
+    this.asking?.abort();
+    const asking = new AbortController();
+    this.asking = asking;
+    this.watch.sign(LONGEST_ANSWER);
     try {
-      const answer = await fetch("/api/score", { cache: "no-store" });
+      const answer = await fetch("/api/score", { cache: "no-store", signal: asking.signal });
       if (answer.status === 401 || answer.status === 403) return this.again("refused");
       if (!answer.ok) return this.again("closed");
-      this.score(await answer.json());
+      const score = await answer.json();
+      if (asking.signal.aborted) return;
+      this.score(score);
     } catch {
-      return this.again("closed");
+      return asking.signal.aborted || this.again("closed");
     }
     const socket = new WebSocket(socketAddress("/ws"));
     this.socket = socket;
     socket.onopen = () => {
       this.backoff.reset();
+      this.watch.sign();
       this.change("open");
     };
-    socket.onmessage = (message) => this.hear(JSON.parse(message.data));
+    socket.onmessage = (message) => {
+      this.watch.sign();
+      this.hear(JSON.parse(message.data));
+    };
     socket.onclose = () => this.again("closed");
   }
 
+  /** Hangs up, also where the other end would never know, and tries anew soon. */
   again(state) {
+    this.watch.end();
+    this.asking.abort();
+    const { socket } = this;
     this.socket = null;
+    if (socket) {
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close();
+    }
     this.change(state);
     this.timer = setTimeout(() => this.connect(), this.backoff.next());
   }
 
   hurry() {
-    if (this.timer) this.connect();
+    if (!this.socket) this.connect();
   }
 
   /** Whether the wish could be sent. */

@@ -1,6 +1,6 @@
 /* The microphone of this device, streamed to the follower. */
 
-import { Backoff, socketAddress } from "./link.js";
+import { Backoff, Watch, socketAddress } from "./link.js";
 
 const BUSY = 4009;
 const MOST_WAITING = 1 << 20; // bytes not yet sent, of which newer sound is left out
@@ -16,7 +16,10 @@ export class Microphone {
   constructor(change) {
     this.change = change;
     this.wanted = false;
+    this.context = null;
     this.backoff = new Backoff();
+    this.watch = new Watch(() => this.again());
+    this.name = `${Date.now()}-${Math.random()}`; // known by it when the network is back
   }
 
   /** Call it from a click: browsers start sound only then. */
@@ -29,51 +32,71 @@ export class Microphone {
     }
     this.wanted = true;
     this.change("asking");
+    let context = null;
     try {
-      this.context = new AudioContext({ latencyHint: "interactive" });
+      context = this.context = new AudioContext({ latencyHint: "interactive" });
       const [stream] = await Promise.all([
         navigator.mediaDevices.getUserMedia({
           audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
         }),
-        this.context.audioWorklet.addModule("/static/worklet.js"),
-        this.context.resume(),
+        context.audioWorklet.addModule("/static/worklet.js"),
+        context.resume(),
       ]);
+      if (this.context !== context) return stream.getTracks().forEach((track) => track.stop());
       this.stream = stream;
-      if (!this.wanted) return this.stop();
-      const node = new AudioWorkletNode(this.context, "gather", {
+      const node = new AudioWorkletNode(context, "gather", {
         channelCount: 1,
         channelCountMode: "explicit",
       });
       node.port.onmessage = ({ data }) => this.send(data);
-      this.context.createMediaStreamSource(stream).connect(node).connect(this.context.destination);
+      context.createMediaStreamSource(stream).connect(node).connect(context.destination);
       stream.getAudioTracks()[0].onended = () =>
         this.fail("The microphone is gone. Listen again when it is back.");
-      this.context.onstatechange = () => {
-        if (this.wanted && this.context.state !== "running") this.context.resume();
+      context.onstatechange = () => {
+        if (this.context === context && context.state !== "running") context.resume();
       };
       this.connect();
     } catch (error) {
+      if (this.context !== context) return;
       this.fail(REASONS[error.name] ?? `The microphone cannot be used: ${error.message}`);
     }
   }
 
   connect() {
-    const socket = new WebSocket(socketAddress(`/sound?rate=${this.context.sampleRate}`));
+    const { sampleRate } = this.context;
+    const socket = new WebSocket(socketAddress(`/sound?rate=${sampleRate}&from=${this.name}`));
     socket.binaryType = "arraybuffer";
     this.socket = socket;
+    this.heard = false;
+    this.watch.sign();
     socket.onmessage = ({ data }) => {
-      const { type } = JSON.parse(data);
-      if (type === "listening") {
-        this.backoff.reset();
-        this.change("listening");
-      }
+      if (JSON.parse(data).type !== "listening" || socket !== this.socket) return;
+      this.watch.sign();
+      if (this.heard) return;
+      this.heard = true;
+      this.backoff.reset();
+      this.change("listening");
     };
     socket.onclose = ({ code }) => {
-      if (!this.wanted || socket !== this.socket) return;
+      if (socket !== this.socket) return;
       if (code === BUSY) return this.fail("Another microphone is listening. Stop it first.");
-      this.change("waiting");
-      this.timer = setTimeout(() => this.connect(), this.backoff.next());
+      this.again();
     };
+  }
+
+  /** Hangs up, also where the other end would never know, and tries anew soon. */
+  again() {
+    this.hangUp();
+    this.change("waiting");
+    this.timer = setTimeout(() => this.connect(), this.backoff.next());
+  }
+
+  hangUp() {
+    this.watch.end();
+    const { socket } = this;
+    this.socket = null;
+    if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "bye" }));
+    socket?.close();
   }
 
   send(block) {
@@ -90,10 +113,7 @@ export class Microphone {
   stop(reason = null) {
     this.wanted = false;
     clearTimeout(this.timer);
-    const socket = this.socket;
-    this.socket = null;
-    if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "bye" }));
-    socket?.close();
+    this.hangUp();
     this.stream?.getTracks().forEach((track) => track.stop());
     if (this.context?.state !== "closed") this.context?.close();
     this.stream = this.context = null;
