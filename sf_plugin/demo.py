@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from sf_plugin.positions import Event, Jump, PageTurn, Position, StateChange
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.model import Score
 from sf_plugin.sinks import Sink
-from sf_plugin.terminal import write_whole
+from sf_plugin.terminal import clock, command, write_whole
 
 ASSETS = Path(__file__).with_name("demo_assets")
 TITLE = "Muzio Clementi, Sonatina op. 36 no. 1"
@@ -42,8 +43,18 @@ SETTLED = 0.2
 """Seconds a measure must last to be shown."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `scorefollow demo`."""
+def add_parser(commands: Any) -> None:
+    """The command and its options."""
+    parser = command(
+        commands,
+        "demo",
+        main,
+        "follow a performance that comes with the package",
+        "Follow a performance of a score of several pages that comes with the package,\n"
+        "and write demo.html (pages, path, accuracy) and positions.jsonl.",
+        ("as fast as the computer can", "scorefollow demo"),
+        ("at the speed of the music", "scorefollow demo --realtime"),
+    )
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -170,7 +181,7 @@ class Board(Sink):
 
     def _row(self, position: Position) -> None:
         row = Text(
-            f"{self._clock(position.time)}  {position.page:>4}  {position.system or '?':>6}  "
+            f"{clock(position.time):>7}  {position.page:>4}  {position.system or '?':>6}  "
             f"{position.measure or '?':>7}  "
         )
         sure = position.confidence
@@ -182,11 +193,7 @@ class Board(Sink):
         self.console.print(row)
 
     def _say(self, seconds: float, what: str, style: str) -> None:
-        self.console.print(Text(f"{self._clock(seconds)}  ").append(what, style))
-
-    @staticmethod
-    def _clock(seconds: float) -> str:
-        return f"{int(seconds // 60):>2}:{seconds % 60:04.1f}"
+        self.console.print(Text(f"{clock(seconds):>7}  ").append(what, style))
 
 
 # how well it went

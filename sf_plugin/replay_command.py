@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sf_plugin.arguments import make_sinks, sink_options
 from sf_plugin.audio.resampler import MonoResampler
 from sf_plugin.audio.source import Source
 from sf_plugin.controls import Controls
 from sf_plugin.errors import ScoreError, ScoreFollowerError
+from sf_plugin.follow_command import in_words
 from sf_plugin.followers import Follower, Reading
 from sf_plugin.page_turns import Lead, PageTurner, TurnSettings
 from sf_plugin.positions import Event
@@ -28,13 +30,9 @@ from sf_plugin.score.load import load_score
 from sf_plugin.score.model import Score
 from sf_plugin.score.places import Start, choose_pages
 from sf_plugin.score.structure import parse_order
-from sf_plugin.session import Session, Summary
+from sf_plugin.session import Session
 from sf_plugin.sinks import Sink
-from sf_plugin.terminal import Display, clock, command, say
-
-OK, FAILED, INTERRUPTED = 0, 1, 130
-
-Sinks = list[tuple[str, Sink]]
+from sf_plugin.terminal import FAILED, OK, Display, clock, command, say
 
 log = logging.getLogger("sf_plugin")
 
@@ -172,17 +170,12 @@ class Comparison(Sink):
         return f"all {self.told} events are the same as recorded, up to {clock(self.time)}"
 
 
-def add_parser(
-    commands: Any,
-    add_sinks: Callable[[Any], None],
-    make_sinks: Callable[[argparse.Namespace], Sinks],
-    summary: Callable[[Summary], str],
-) -> None:
+def add_parser(commands: Any) -> None:
     """The command; receivers are the same as those of `scorefollow follow`."""
     parser = command(
         commands,
         "replay",
-        lambda args: _replay(args, make_sinks(args), summary),
+        _replay,
         "follow a recorded session again",
         "Follow what 'scorefollow follow --record' kept: the same sound on the same score\n"
         "with the same settings, and what the player wished at the same samples. Says\n"
@@ -220,10 +213,11 @@ def add_parser(
     parser.add_argument(
         "--realtime", action="store_true", help="at the speed of the music; the same results"
     )
-    add_sinks(parser.add_argument_group("receivers (any number, each may be repeated)"))
+    sink_options(parser.add_argument_group("receivers (any number, each may be repeated)"))
 
 
-def _replay(args: argparse.Namespace, sinks: Sinks, summary: Callable[[Summary], str]) -> int:
+def _replay(args: argparse.Namespace) -> int:
+    sinks = make_sinks(args)
     recall = open_recording(args.folder)
     score = _score(recall, args.score)
     if args.report is not None:
@@ -251,7 +245,7 @@ def _replay(args: argparse.Namespace, sinks: Sinks, summary: Callable[[Summary],
     )
     with display.shown():
         session.run()
-    say(summary(session.summary))
+    say(in_words(session.summary))
     say(comparison.verdict)
     if session.summary.failed_sinks:
         return FAILED

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import webbrowser
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from sf_plugin.arguments import (
+    make_sinks,
+    score_argument,
+    score_of,
+    sound_arguments,
+    source_of,
+)
 from sf_plugin.audio.source import Source
-from sf_plugin.errors import SinkError
-from sf_plugin.score.model import Score
+from sf_plugin.errors import ScoreFollowerError, SinkError
+from sf_plugin.follow_command import following_arguments, make_session
 from sf_plugin.score.structure import parse_order
 from sf_plugin.sinks import Sink
-from sf_plugin.terminal import Display, command, say
+from sf_plugin.terminal import Display, command, one_line, say
 
 if TYPE_CHECKING:
     from sf_adapters.stand.process import ServerProcess
@@ -26,21 +32,12 @@ BROWSER_RATE = 48000
 POLL_SECONDS = 0.5
 
 
-class Parts(NamedTuple):
-    """How `scorefollow follow` reads a score, listens, tells others, and puts these together."""
-
-    load_score: Callable[[argparse.Namespace], Score]
-    open_source: Callable[[argparse.Namespace], Source]
-    make_sinks: Callable[[argparse.Namespace], list[tuple[str, Sink]]]
-    make_session: Callable[..., Session]
-
-
-def add_parser(commands: Any, parts: Parts) -> argparse.ArgumentParser:
-    """`scorefollow serve`, without its arguments."""
-    return command(
+def add_parser(commands: Any) -> None:
+    """The command and its options."""
+    parser = command(
         commands,
         "serve",
-        partial(_serve, parts=parts),
+        _serve,
         "put a score on a music stand in the browser",
         "Show the pages of SCORE in a browser, listen, mark the measure that is played and\n"
         "turn the pages; performance after performance, until Ctrl-C. The microphone is the\n"
@@ -57,10 +54,13 @@ def add_parser(commands: Any, parts: Parts) -> argparse.ArgumentParser:
             "scorefollow serve sonata.pdf --host 0.0.0.0 --tls",
         ),
     )
+    score_argument(parser)
+    sound_arguments(parser, "sound (default: the browser's microphone)", required=False)
+    _stand_arguments(parser)
+    following_arguments(parser)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `serve` alone has."""
+def _stand_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("the stand")
     where.add_argument(
         "--host",
@@ -95,13 +95,13 @@ def _port(text: str) -> int:
     return value
 
 
-def _serve(args: argparse.Namespace, *, parts: Parts) -> int:
+def _serve(args: argparse.Namespace) -> int:
     from sf_adapters.stand.door import Address
     from sf_adapters.stand.process import ServerProcess
     from sf_adapters.stand.tls import certificate_of
 
     certificate = None if args.tls is None else certificate_of(args.tls)
-    evening = _Evening(args, parts)
+    evening = _Evening(args)
     server = ServerProcess(
         Address(args.host, args.port),
         evening.score,
@@ -112,8 +112,7 @@ def _serve(args: argparse.Namespace, *, parts: Parts) -> int:
     )
     server.start()
     with server:
-        for line in server.invitation():
-            say(line)
+        server.invite()
         if args.open or args.correct:
             webbrowser.open(server.url + ("#correct" if args.correct else ""))
         evening.last(server)
@@ -126,38 +125,46 @@ class _Evening:
     A session ends when its sound does, when a viewer says so, or when another is wanted.
     """
 
-    def __init__(self, args: argparse.Namespace, parts: Parts) -> None:
+    def __init__(self, args: argparse.Namespace) -> None:
         self.by_browser = args.mic is None and args.audio is None and args.midi_in is None
         self._args = args
-        self._parts = parts
         self._wanted: SimpleQueue[bool] = SimpleQueue()
         self._session: Session | None = None
+        """The last; None while one is being made."""
         self._load()
 
     def _load(self) -> None:
-        self.score = self._parts.load_score(self._args)
+        self.score = score_of(self._args)
         self.score.order = parse_order(self._args.order)
 
     def renew(self, reread: bool) -> None:
-        """Another session where none runs; from any thread.
+        """Another session where one is over or ends now; from any thread.
 
         `reread`: also where one runs, with the score read from its files again.
         """
-        session = self._session
-        if session is None or reread:
-            self._wanted.put(reread)
-        if session is not None and reread:
-            session.controls.stop()
+        if reread:
+            self._wanted.put(True)
+            if self._session is not None:
+                self._session.controls.stop()
+        elif self._session is not None and self._session.controls.layout.pages:
+            self._wanted.put(False)
 
     def last(self, server: ServerProcess) -> None:
-        """Until somebody interrupts."""
+        """Until somebody interrupts; a later session that cannot begin is told and left out."""
         from sf_plugin.api import make_follower
 
         follower = make_follower(self._args.follower)
+        self._hold_session(server, follower)
         while True:
-            self._hold_session(server, follower)
-            if self._wait(server):
-                self._load()
+            reread = self._wait(server)
+            last, self._session = self._session, None
+            try:
+                if reread:
+                    self._load()
+                self._hold_session(server, follower)
+            except ScoreFollowerError as error:
+                say(f"scorefollow: {one_line(error)}")
+                self._session = last
 
     def _hold_session(self, server: ServerProcess, follower: Any) -> None:
         from sf_adapters.stand import Stand
@@ -167,20 +174,21 @@ class _Evening:
         display = Display(live=True)
         sinks: Sequence[tuple[str, Sink]] = [
             ("stand", Stand(server=server)),
-            *self._parts.make_sinks(self._args),
+            *make_sinks(self._args),
             ("status line", display),
         ]
-        session = self._parts.make_session(self._args, source, follower, self.score, sinks, display)
+        session = make_session(self._args, source, follower, self.score, sinks, display)
         self._session = session
+        if not self._wanted.empty():
+            session.controls.stop()
         with display.shown():
             session.run()
-        self._session = None
 
     def _listen(self, server: ServerProcess) -> Source:
         from sf_plugin.audio.live import PushedSource
 
         if not self.by_browser:
-            return self._parts.open_source(self._args)
+            return source_of(self._args)
         source = PushedSource(BROWSER_RATE, name="the browser's microphone")
         server.listen(source)
         return source

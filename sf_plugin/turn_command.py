@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import queue
 import sys
 import time
@@ -80,10 +81,12 @@ def _turn(args: argparse.Namespace) -> int | None:
         print(learn(args.target))
     elif args.test:
         _turn_pages(args.target, _test_steps())
-    elif sys.stdin.isatty():
+    elif os.name == "posix" and sys.stdin.isatty():
         _turn_pages(args.target, _pressed_steps())
     else:
-        raise ScoreFollowerError("keys are read from a terminal only: add --test")
+        raise ScoreFollowerError(
+            "keys are read from a terminal only, on Linux and macOS: add --test"
+        )
     return None
 
 

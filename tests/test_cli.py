@@ -11,14 +11,10 @@ import numpy as np
 import pymupdf
 import pytest
 import soundfile
-from conftest import Run, add_distribution, draw_pdf, make_layout
+from conftest import EXAMPLE, Run, add_distribution, draw_pdf, make_layout
 
-from sf_plugin.cli import main
-from sf_plugin.plugins import registry
 from sf_plugin.positions import PageTurn, Position, event_from_json
 from sf_plugin.score.layout import Layout
-
-EXAMPLE = ("--follower", "constant-tempo")
 
 
 def test_following_a_file_writes_every_position(
@@ -157,34 +153,28 @@ def write_bad_inputs(folder: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    example_plugin: Path,
+    scorefollow_here: Run,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
     pdf: Path,
     wav: Path,
     score: str,
     options: list[str],
     says: str,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(example_plugin))
-    registry.cache_clear()
     write_bad_inputs(tmp_path)
     before = sorted(os.listdir(tmp_path))
     names = {"PDF": pdf, "WAV": wav}
-    words = [str(names.get(word, word)) for word in [score, *options]]
+    words = [names.get(word, word) for word in [score, *options]]
     if "--follower" not in options:
         words += EXAMPLE
     if "--out" not in options:
         words += ["--out", "out.jsonl"]
-    code = main(["follow", *words])
-    said = capfd.readouterr()
-    assert code == 2, said.err
-    assert says in said.err
-    assert len(said.err.strip().splitlines()) == 1
-    assert said.err.startswith("scorefollow: ")
-    assert said.out == ""
+    done = scorefollow_here("follow", *words)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith("scorefollow: ")
+    assert done.stdout == ""
     assert sorted(os.listdir(tmp_path)) == before
 
 
@@ -329,16 +319,16 @@ COMMANDS = ("follow", "layout", "demo", "plugins", "devices", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_teaches_by_example(scorefollow: Run, command: str) -> None:
-    done = scorefollow(command, "--help")
+def test_help_teaches_by_example(scorefollow_here: Run, command: str) -> None:
+    done = scorefollow_here(command, "--help")
     assert done.returncode == 0
     assert f"scorefollow {command}" in done.stdout.split("examples:")[1]
 
 
-def test_help_lists_the_commands_and_the_receivers(scorefollow: Run) -> None:
-    done = scorefollow("--help")
+def test_help_lists_the_commands_and_the_receivers(scorefollow_here: Run) -> None:
+    done = scorefollow_here("--help")
     assert all(f"    {command} " in done.stdout for command in COMMANDS)
-    follow = scorefollow("follow", "--help").stdout
+    follow = scorefollow_here("follow", "--help").stdout
     for option in ("--out FILE", "--osc HOST:PORT", "--turn PORT", "--html FILE"):
         assert option in follow
 
