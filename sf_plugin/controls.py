@@ -70,11 +70,17 @@ class Controls:
 
     def next_page(self) -> None:
         """Turn to the page after the one shown; nothing happens at the last."""
-        self.show(min(self.shown + 1, self.pages))
+        self.show(min(self._wanted + 1, self.pages))
 
     def previous_page(self) -> None:
         """Turn to the page before the one shown; nothing happens at the first."""
-        self.show(max(self.shown - 1, 1))
+        self.show(max(self._wanted - 1, 1))
+
+    @property
+    def _wanted(self) -> int:
+        """The page that will be shown when the wishes that wait are heeded."""
+        pages = [wish.page for wish in list(self._wishes) if wish.page is not None]
+        return pages[-1] if pages else self.shown
 
     def goto(self, measure: int) -> None:
         """The music is in this measure now, counted from 1 in reading order.

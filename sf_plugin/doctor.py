@@ -349,7 +349,10 @@ def _midi(system: System) -> Finding:
     except Exception as error:
         return Finding("MIDI", "optional", _reason(error), midi_advice(error, system))
     names = ", ".join(sorted({port.name for port in ports})) or "works, no ports now"
-    return Finding("MIDI", "ok", f"python-rtmidi {metadata.version('python-rtmidi')}, {names}")
+    name = importlib.import_module("mido").backend.name
+    if name == "mido.backends.rtmidi":
+        name = f"python-rtmidi {metadata.version('python-rtmidi')}"
+    return Finding("MIDI", "ok", f"{name}, {names}")
 
 
 def _fluidsynth(system: System) -> Finding:

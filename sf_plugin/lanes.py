@@ -20,8 +20,8 @@ from sf_plugin.sinks import Sink
 MOST_WAITING = 400
 """Events that may wait in a lane: ten seconds of positions."""
 
-CLOSE_SECONDS = 5.0
-"""A sink that does not close within this time is left behind."""
+PATIENCE_SECONDS, CLOSE_SECONDS = 5.0, 300.0
+"""A sink that closes for longer is told of after the first, and left behind after the second."""
 
 log = logging.getLogger("sf_plugin")
 
@@ -50,6 +50,7 @@ class Lane:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name=f"sink {name}", daemon=True)
         self._threaded = threaded
+        self._ending = False
 
     def open(self, score: Score, layout: Layout, controls: Controls) -> None:
         """Open the sink, here and now.
@@ -73,6 +74,20 @@ class Lane:
     def emit(self, event: Event) -> None:
         self._do(self.sink.emit, event)
 
+    def end(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the sink close after what waits; `__exit__` waits for it."""
+        if self._ending:
+            return
+        self._ending = True
+        if not isinstance(error, Exception):
+            kind = error = trace = None
+        self._do(self._close, kind, error, trace)
+
     def __enter__(self) -> Self:
         return self
 
@@ -82,12 +97,15 @@ class Lane:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not isinstance(error, Exception):
-            kind = error = trace = None
-        self._do(self._close, kind, error, trace)
+        self.end(kind, error, trace)
         if not self._thread.is_alive():
             return
-        self._thread.join(CLOSE_SECONDS)
+        self._thread.join(PATIENCE_SECONDS)
+        if self._thread.is_alive():
+            log.warning(
+                "'%s' is not done yet: it is waited for, Ctrl-C leaves it behind", self.name
+            )
+            self._thread.join(CLOSE_SECONDS - PATIENCE_SECONDS)
         if self._thread.is_alive():
             self._report(TimeoutError(f"does not end within {CLOSE_SECONDS:g} s"))
 

@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import soundfile
@@ -62,6 +62,7 @@ PACKAGES = ("sf-plugin", "numpy", "torch", "soxr", "pymupdf", "verovio", "music2
 LOGGERS = ("sf_plugin", "sf_adapters")
 
 Samples = NDArray[np.float32]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +340,7 @@ class Recording(Sink):
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """Meanwhile warnings are kept too; those before there is a folder wait for it."""
+        """Meanwhile warnings are kept, also those before and after the folder's other files."""
         handler = _Warnings(self._warn)
         for name in LOGGERS:
             logging.getLogger(name).addHandler(handler)
@@ -352,7 +353,11 @@ class Recording(Sink):
     def _warn(self, line: str) -> None:
         if self.folder is None:
             self._early.append(line)
-        self.note("log.txt", line)
+        elif self._writer is not None:
+            self._writer.put(("log.txt", line))
+        else:
+            with suppress(OSError), (self.folder / "log.txt").open("a", encoding="utf-8") as log:
+                log.write(line + "\n")
 
     def extend(self, layout: Layout) -> None:
         if self._writer is not None:
@@ -515,7 +520,7 @@ class _Writer:
         match item:
             case (str(name), str(line)):
                 if name not in self._lines:
-                    file = (self.folder / name).open("w", encoding="utf-8")
+                    file = (self.folder / name).open("a", encoding="utf-8")
                     self._lines[name] = self._files.enter_context(file)
                 self._lines[name].write(line + "\n")
             case Layout():
@@ -568,18 +573,11 @@ class Recall:
         Raises:
             ScoreFollowerError: a line is none.
         """
-        for number, line in enumerate(self.lines(), 1):
-            try:
-                yield event_from_json(line)
-            except ValueError as error:
-                raise ScoreFollowerError(
-                    f"{self.folder / 'events.jsonl'}: line {number} is damaged: {error}"
-                ) from None
+        yield from _each(self.folder / "events.jsonl", event_from_json)
 
     def controls(self) -> list[Control]:
-        """What the player wished."""
-        marked = (line for line in self.lines() if line.startswith('{"type":"control"'))
-        return [one for line in marked if isinstance(one := event_from_json(line), Control)]
+        """What the player wished; raises as `events`."""
+        return [event for event in self.events() if isinstance(event, Control)]
 
     def pages_known(self) -> list[tuple[float, int]]:
         """(time, page): when the pages up to this one came to be known."""
@@ -590,8 +588,12 @@ class Recall:
         return self._pace("hurry")
 
     def _pace(self, what: str) -> list[tuple[float, int]]:
-        lines = map(json.loads, _whole_lines(self.folder / "pace.jsonl"))
-        return [(line["time"], line[what]) for line in lines if what in line]
+        def read(line: str) -> tuple[float, int | None]:
+            said = json.loads(line)
+            return float(said["time"]), said.get(what)
+
+        paces = _each(self.folder / "pace.jsonl", read)
+        return [(time, pace) for time, pace in paces if pace is not None]
 
     def layout(self) -> Layout:
         """Systems and measures as they were last known.
@@ -668,6 +670,20 @@ def _no_recording(folder: Path) -> str:
     if inside:
         return f"is a folder of recordings: name one, such as '{folder / inside[-1]}'"
     return "holds no recording: name a folder that 'scorefollow follow --record' made"
+
+
+def _each(path: Path, read: Callable[[str], Item]) -> Iterator[Item]:
+    """What is read of each line.
+
+    Raises:
+        ScoreFollowerError: a line is damaged.
+    """
+    for number, line in enumerate(_whole_lines(path), 1):
+        try:
+            item = read(line)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ScoreFollowerError(f"{path}: line {number} is damaged: {error!r}") from None
+        yield item
 
 
 def _whole_lines(path: Path) -> Iterator[str]:

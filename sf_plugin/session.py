@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sf_plugin.audio.source import Source
 from sf_plugin.controls import Controls
+from sf_plugin.errors import ScoreError
 from sf_plugin.followers import Follower, Progress, Reading, no_progress
 from sf_plugin.lanes import Lane
 from sf_plugin.page_turns import PageTurner
@@ -37,8 +40,11 @@ from sf_plugin.sinks import Sink
 
 REALTIME_BLOCK_SECONDS = 0.025
 
-LATE = ((0.25, 2), (0.5, 4), (1.0, 8), (2.0, 16))
+LATE = ((0.25, 2), (0.4, 4), (0.6, 8), (0.8, 16), (1.0, 40))
 """Seconds of sound that wait, and of how many frames one is then listened to."""
+
+TOLD_SECONDS = 60.0
+"""Of sound after which it is told again that the computer is too slow."""
 
 IN_TIME = 0.1
 """Seconds of sound that may wait where every frame is listened to again."""
@@ -259,6 +265,8 @@ class Session:
         self._fed = 0
         self._begun = 0
         """Samples fed, and of those the ones before the present performance."""
+        self._told_slow = -TOLD_SECONDS
+        """Seconds at which it was last told that the computer is too slow."""
 
     def run(self) -> Summary:
         """Follow to the end."""
@@ -273,6 +281,7 @@ class Session:
         """
         self.summary = Summary()
         self._fed = self._begun = 0
+        self._told_slow = -TOLD_SECONDS
         self.follower.hurry = 1
         live = self.source.live or self.realtime
         with ExitStack() as stack:
@@ -282,6 +291,8 @@ class Session:
                 for name, sink in self.sinks
             ]
             reading = stack.enter_context(self._read())
+            if live:
+                stack.push(partial(_end, lanes))
             layout = named(reading.layout, self.score)
             self.follower.reset()
             roads = find_roads(layout, self.score.order)
@@ -299,13 +310,13 @@ class Session:
                     self._extend(narrator, lanes, named(larger, self.score))
                 self._keep_up(self.source.waiting_seconds)
                 for event in chain(self._obey(narrator), self._listen(narrator, block)):
+                    self.controls.shown = turner.shown
                     self._count(event)
                     for lane in lanes:
                         lane.emit(event)
                     yield event
                     if isinstance(event, Control) and event.action == "stop":
                         return
-                self.controls.shown = turner.shown
 
     def _read(self) -> Reading:
         """Read the pages; what is played now does not wait for the last."""
@@ -325,37 +336,51 @@ class Session:
             lane.extend(layout)
 
     def _obey(self, narrator: Narrator) -> Iterator[Event]:
-        """Heed the wishes that wait."""
-        turner, now = narrator.turner, self._fed / self.follower.sample_rate
+        """Heed the wishes that wait; one that cannot be granted is told and forgotten."""
+        now = self._fed / self.follower.sample_rate
         for wish in self.controls.taken():
+            try:
+                turn = self._heed(wish, narrator)
+            except ScoreError as error:
+                log.warning("%s", error)
+                continue
             yield replace(wish, time=now)
-            turn = None
-            match wish:
-                case Control(action="show", page=int(page)):
-                    beginning = turner.beginning(page)
-                    turn = turner.show(page)
-                    if beginning is not None:
-                        self.follower.goto(page, *beginning)
-                case Control(action="goto", page=int(page), x=float(x), y=float(y)):
-                    turn = turner.show(page)
-                    self.follower.goto(page, x, y)
-                    narrator.forget_place()
-                case Control(action="reset"):
-                    turn = turner.show(turner.first)
-                    self.follower.reset()
-                    narrator.reset()
-                    self._begun = self._fed
-                case Control(action="pause" | "resume"):
-                    self.controls.paused = wish.action == "pause"
             if turn is not None:
                 yield replace(turn, time=now)
+
+    def _heed(self, wish: Control, narrator: Narrator) -> PageTurn | None:
+        """Do what is wished; the turn that comes of it."""
+        turner = narrator.turner
+        match wish:
+            case Control(action="show", page=int(page)):
+                beginning = turner.beginning(page)
+                turn = turner.show(page)
+                if beginning is not None:
+                    self.follower.goto(page, *beginning)
+                return turn
+            case Control(action="goto", page=int(page), x=float(x), y=float(y)):
+                turn = turner.show(page)
+                self.follower.goto(page, x, y)
+                narrator.forget_place()
+                return turn
+            case Control(action="reset"):
+                turn = turner.show(turner.first)
+                self.follower.reset()
+                narrator.reset()
+                self._begun = self._fed
+                return turn
+            case Control(action="pause" | "resume"):
+                self.controls.paused = wish.action == "pause"
+        return None
 
     def _keep_up(self, waiting: float) -> None:
         """Listen to fewer frames, evenly, while more sound waits than can be heard in time."""
         before = self.follower.hurry
         hurry = max([1, *(pace for seconds, pace in LATE if waiting > seconds)])
         self.follower.hurry = hurry if hurry > before or waiting < IN_TIME else before
-        if before == 1 < self.follower.hurry:
+        now = self._fed / self.follower.sample_rate
+        if before == 1 < self.follower.hurry and now >= self._told_slow + TOLD_SECONDS:
+            self._told_slow = now
             log.warning("the computer is too slow: some frames are passed over to keep up")
 
     def _listen(self, narrator: Narrator, block: NDArray[np.float32]) -> Iterator[Event]:
@@ -396,3 +421,14 @@ class Session:
                 lost = self.source.dropped_seconds
                 self.summary.dropped_seconds = self.controls.dropped_seconds = lost
                 self.progress("following", int(self.summary.seconds), total)
+
+
+def _end(
+    lanes: Sequence[Lane],
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+) -> None:
+    """Let all close at once: one may be long at its end, and another sounds until then."""
+    for lane in lanes:
+        lane.end(kind, error, trace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from rich.text import Text
 from sf_plugin.errors import ScoreFollowerError
 from sf_plugin.positions import Event, Jump, PageTurn, Position, StateChange
 from sf_plugin.sinks import Sink
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+"""With which the command ends."""
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -92,6 +96,7 @@ class Display(Sink):
             TimeElapsedColumn(),
             console=errors,
             transient=True,
+            redirect_stdout=sys.stdout.isatty(),
             disable=not errors.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
@@ -146,7 +151,7 @@ class Display(Sink):
 
 
 def clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
+    minutes, rest = divmod(round(seconds, 1), 60)
     return f"{int(minutes)}:{rest:04.1f}"
 
 

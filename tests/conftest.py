@@ -17,13 +17,20 @@ import pymupdf
 import pytest
 import soundfile
 from hypothesis import settings
+from numpy.typing import NDArray
 
+from sf_plugin.cli import main
+from sf_plugin.followers import Follower
+from sf_plugin.plugins import registry
 from sf_plugin.score.layout import Layout, Measure, PageLayout, System
+from sf_plugin.score.model import Pages, Score
 
 settings.register_profile("no clock", deadline=None)
 settings.load_profile("no clock")
 
 ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ("--follower", "constant-tempo")
+"""Of `scorefollow` where `example_plugin` is installed."""
 SYSTEMS = 2
 MEASURES = 4
 
@@ -75,6 +82,14 @@ def draw_pdf(path: Path, layout: Layout) -> Path:
     return path
 
 
+def until(true: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until it is."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
 @pytest.fixture(scope="session")
 def layout() -> Layout:
     return make_layout(pages=2)
@@ -104,19 +119,35 @@ def wav(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def score(layout: Layout) -> Score:
+    """Two blank pages whose layout is known."""
+    blank = np.full((1200, 848), 255, np.uint8)
+    return Score("two pages", Pages(2, lambda index: blank), layout)
+
+
+@pytest.fixture
+def take(wav: Path) -> tuple[NDArray[np.float64], int]:
+    """Samples and rate of `wav`."""
+    samples, rate = soundfile.read(wav)
+    return samples, rate
+
+
+@pytest.fixture
+def follower(monkeypatch: pytest.MonkeyPatch) -> Follower:
+    """The example: it reads on at a constant pace."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "constant_tempo_follower"))
+    from constant_tempo_follower import ConstantTempo
+
+    return ConstantTempo()
+
+
 @pytest.fixture(scope="session")
 def example_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder into which the example follower is installed."""
     target = tmp_path_factory.mktemp("site")
-    copy = tmp_path_factory.mktemp("source")
-    for file in (ROOT / "examples" / "constant_tempo_follower").glob("*.*"):
-        if file.is_file():
-            (copy / file.name).write_bytes(file.read_bytes())
-    options = ("-q", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(copy)],
-        check=True,
-    )
+    source = ROOT / "examples" / "constant_tempo_follower" / "constant_tempo_follower.py"
+    add_distribution(target, "constant-tempo-follower", source.read_text(), entry="constant_tempo")
     return target
 
 
@@ -156,6 +187,31 @@ def scorefollow(example_plugin: Path, tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def scorefollow_here(
+    example_plugin: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Iterator[Run]:
+    """Runs the command as `scorefollow` does, in this process, which begins at once."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(example_plugin))
+    registry.cache_clear()
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        capfd.readouterr()
+        arguments = [str(word) for word in words]
+        try:
+            code = main(arguments)
+        except SystemExit as leaving:
+            code = int(leaving.code or 0)
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+
+    yield run
+    registry.cache_clear()
 
 
 @pytest.fixture(scope="session")

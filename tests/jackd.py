@@ -63,6 +63,13 @@ def start(code: str, *arguments: str, **options: object) -> subprocess.Popen[str
     )
 
 
+def start_ready(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """One that says "ready" when it is."""
+    process = start(code, *arguments)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
 def stop(process: subprocess.Popen[str]) -> None:
     """End a program: by the end of its input, else by force."""
     try:

@@ -195,12 +195,13 @@ def _with_beats() -> Layout:
 def _commands() -> Iterator[str]:
     from sf_plugin import cli
 
-    known = plugins.load_plugins(plugins.builtin_candidates())
-    before, cli.registry = cli.registry, lambda: known  # type: ignore[assignment]
+    before, plugins.installed_candidates = plugins.installed_candidates, lambda: iter(())
+    plugins.registry.cache_clear()
     try:
         yield from _options("scorefollow", cli._parser())
     finally:
-        cli.registry = before  # type: ignore[assignment]
+        plugins.installed_candidates = before
+        plugins.registry.cache_clear()
 
 
 def _options(command: str, parser: argparse.ArgumentParser) -> Iterator[str]:

@@ -303,6 +303,11 @@ def test_an_introduction_is_played_until_the_soloist_comes() -> None:
     assert times[7.0] == pytest.approx(3.5, abs=0.1)
     assert times[9.0] > 5.9
     assert times[15.0] == pytest.approx(9.0, abs=0.06)
+    soloist.hear(Control(10.0, "reset"), 10.0)
+    player.reset(10.0)
+    soloist.hear(Position(10.1, 1, 0.1, 0.3, 1, 1, None, 1, None, None, 0.0, "waiting"), 10.1)
+    again = player.advance(10.11, soloist.at(10.11))
+    assert [beat for _, beat in note_times(again)] == [0.0]
 
 
 def test_sound_that_is_told_late_is_late_by_the_least_delay() -> None:
@@ -607,6 +612,21 @@ def test_a_midi_file_without_the_soloist(tmp_path: Path) -> None:
     assert [change.message.type for change in bass.changes] == ["control_change", "program_change"]
     assert choose(music, part="2") == replace(bass, solo=())
     assert len(choose(music).notes) == 12
+
+
+def test_controllers_that_two_parts_share_are_sent_once_however_many(tmp_path: Path) -> None:
+    file = mido.MidiFile(ticks_per_beat=480)
+    for pitch in (60, 64):
+        track = file.add_track()
+        track.append(mido.Message("note_on", note=pitch, velocity=80))
+        for n in range(20_000):
+            track.append(mido.Message("control_change", control=11, value=n % 128, time=1))
+        track.append(mido.Message("note_off", note=pitch))
+    file.save(tmp_path / "two.mid")
+    chosen = choose(read_music(tmp_path / "two.mid"))
+    assert len(chosen.notes) == 2
+    assert len(chosen.changes) == 40_000
+    assert all(a.at <= b.at for a, b in pairwise(chosen.changes))
 
 
 def test_a_midi_file_of_one_track_has_a_part_for_each_channel(tmp_path: Path) -> None:

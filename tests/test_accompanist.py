@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,8 +15,9 @@ import mido
 import numpy as np
 import pytest
 import soundfile
-from conftest import Run
-from jackd import jack_server, needs_jackd, start, stop
+from conftest import Run, until
+from jackd import needs_jackd
+from midi_peers import SCORE, Receiver, live, midi_server
 from test_accompaniment import every_quarter, midi, played, position, score_of
 
 from sf_adapters.accompanist import Accompanist, parse_accompaniment
@@ -27,36 +25,20 @@ from sf_adapters.fluidsynth import SOUNDFONTS, Synthesizer, shell_line
 from sf_plugin.accompaniment.music import Accompaniment
 from sf_plugin.errors import ScoreError, SinkError
 from sf_plugin.midi_ports import MidiPort
-from sf_plugin.positions import Event
-from sf_plugin.score.layout import Layout
-from sf_plugin.score.model import Score
 
 pytest.importorskip("rtmidi", reason="python-rtmidi is not installed")
-
-JACK = "mido.backends.rtmidi/UNIX_JACK"
-SCORE = Score("a piece", [np.zeros((4, 4), np.uint8)])
 
 needs_fluidsynth = pytest.mark.skipif(
     not shutil.which("fluidsynth") or not any(Path(font).is_file() for font in SOUNDFONTS),
     reason="fluidsynth or a soundfont is not installed",
 )
 
-RECEIVER = """
-import json, sys, time, mido
-def show(message):
-    print(json.dumps([time.monotonic(), message.bytes()]))
-port = mido.open_input("notes", virtual=True, client_name="Piano Module", callback=show)
-print("ready")
-sys.stdin.read()
-port.close()
-"""
-
 CONCERT = """
 import sys, threading, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_accompanist import SCORE, score_of
-from test_accompaniment import position
+from midi_peers import SCORE
+from test_accompaniment import position, score_of
 from sf_adapters.accompanist import Accompanist
 with Accompanist({file!r}, port="module", part="contra") as sink:
     sink.open(SCORE, score_of(2))
@@ -73,29 +55,15 @@ with Accompanist({file!r}, port="module", part="contra") as sink:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = mido.backend
-    monkeypatch.setenv("MIDO_BACKEND", JACK)
-    mido.set_backend(JACK)
-    with jack_server(monkeypatch):
+    with midi_server(monkeypatch):
         yield
-    mido.set_backend(before)
 
 
-class Receiver:
-    """A program of its own with a MIDI input, which notes what comes and when."""
+class Module(Receiver):
+    """Knows which notes sound."""
 
     def __init__(self) -> None:
-        self.process = start(RECEIVER)
-        assert self.process.stdout is not None and self.process.stdout.readline() == "ready\n"
-        self.rows: list[tuple[float, mido.Message]] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            when, data = json.loads(line)
-            self.rows.append((when, mido.Message.from_bytes(data)))
+        super().__init__("notes", "Piano Module")
 
     def hanging(self) -> set[tuple[int, int]]:
         down: set[tuple[int, int]] = set()
@@ -110,23 +78,12 @@ class Receiver:
         rows = list(self.rows)
         return [(when, m.note) for when, m in rows if m.type == "note_on" and m.velocity]
 
-    def close(self) -> None:
-        stop(self.process)
-
 
 @pytest.fixture
-def receiver(server: None) -> Iterator[Receiver]:
-    made = Receiver()
+def receiver(server: None) -> Iterator[Module]:
+    made = Module()
     yield made
     made.close()
-
-
-def until(true: Callable[[], bool]) -> None:
-    for _ in range(400):
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come to pass")
 
 
 def accompanist(music: Accompaniment, port: str = "module", **options: object) -> Accompanist:
@@ -138,30 +95,13 @@ def accompanist(music: Accompaniment, port: str = "module", **options: object) -
     return sink
 
 
-def live(
-    sink: Accompanist,
-    events: list[Event],
-    layout: Layout,
-    meanwhile: Callable[[float], None] | None = None,
-) -> float:
-    """Tell events when they are due; gives when the sound began."""
-    sink.open(SCORE, layout)
-    began = time.monotonic()
-    for event in events:
-        time.sleep(max(began + event.time - time.monotonic(), 0.0))
-        sink.emit(event)
-        if meanwhile is not None:
-            meanwhile(event.time)
-    return began
-
-
 STEADY = [(0.5 + 0.4 * n, float(n)) for n in range(16)]
 
 
 @needs_jackd
-def test_another_program_hears_the_notes_with_the_soloist(receiver: Receiver) -> None:
+def test_another_program_hears_the_notes_with_the_soloist(receiver: Module) -> None:
     with accompanist(every_quarter(16), delay=0.0) as sink:
-        began = live(sink, list(played(STEADY, 7.0)), score_of(4))
+        began = live(sink, played(STEADY, 7.0), score_of(4))
     until(lambda: not receiver.hanging())
     notes = receiver.notes()
     assert [note for _, note in notes] == [60 + n % 12 for n in range(16)]
@@ -172,9 +112,9 @@ def test_another_program_hears_the_notes_with_the_soloist(receiver: Receiver) ->
 
 
 @needs_jackd
-def test_no_note_hangs_when_the_session_fails(receiver: Receiver) -> None:
+def test_no_note_hangs_when_the_session_fails(receiver: Module) -> None:
     with pytest.raises(RuntimeError), accompanist(every_quarter(16)) as sink:
-        live(sink, list(played(STEADY, 1.2)), score_of(4))
+        live(sink, played(STEADY, 1.2), score_of(4))
         until(lambda: bool(receiver.hanging()))
         raise RuntimeError("the session breaks")
     until(lambda: not receiver.hanging())
@@ -185,20 +125,20 @@ def test_no_note_hangs_when_the_session_fails(receiver: Receiver) -> None:
 def test_a_receiver_that_is_killed_and_comes_back(
     server: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first, second = Receiver(), None
-    made: list[Receiver] = []
+    first, second = Module(), None
+    made: list[Module] = []
 
     def meanwhile(seconds: float) -> None:
         if seconds > 1.5 and first.process.poll() is None:
             first.process.kill()
             first.process.wait()
         if seconds > 3.0 and not made:
-            made.append(Receiver())
+            made.append(Module())
 
     with accompanist(every_quarter(40)) as sink:
         live(
             sink,
-            list(played([(0.5 + 0.4 * n, float(n)) for n in range(40)], 12.0)),
+            played([(0.5 + 0.4 * n, float(n)) for n in range(40)], 12.0),
             score_of(10),
             meanwhile,
         )
@@ -216,7 +156,7 @@ def test_a_receiver_that_is_killed_and_comes_back(
 @needs_jackd
 @pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGINT, "error"])
 def test_no_note_hangs_however_the_program_ends(
-    receiver: Receiver, tmp_path: Path, ends: signal.Signals | str
+    receiver: Module, tmp_path: Path, ends: signal.Signals | str
 ) -> None:
     tests = str(Path(__file__).parent)
     code = CONCERT.format(tests=tests, file=str(midi(tmp_path / "duo.mid")), fails=ends == "error")
@@ -239,9 +179,9 @@ def test_no_note_hangs_however_the_program_ends(
 
 
 @needs_jackd
-def test_programs_of_the_file_come_before_its_notes(receiver: Receiver, tmp_path: Path) -> None:
+def test_programs_of_the_file_come_before_its_notes(receiver: Module, tmp_path: Path) -> None:
     with Accompanist(str(midi(tmp_path / "duo.mid")), "module", without="violin") as sink:
-        live(sink, list(played([(0.3 + 0.3 * n, float(n)) for n in range(6)], 2.5)), score_of(2))
+        live(sink, played([(0.3 + 0.3 * n, float(n)) for n in range(6)], 2.5), score_of(2))
     until(lambda: not receiver.hanging())
     kinds = [message.type for _, message in receiver.rows]
     first = next(m for _, m in receiver.rows if m.type == "note_on")
@@ -267,7 +207,7 @@ def test_fluidsynth_sounds_with_the_soloist(tmp_path: Path) -> None:
     assert isinstance(sink.instrument, Synthesizer)
     sink.instrument.options = ("-o", f"audio.file.name={wav}", "-R", "0", "-C", "0")
     with sink:
-        live(sink, list(played([(0.5 + 0.5 * n, float(n)) for n in range(8)], 5.0)), score_of(2))
+        live(sink, played([(0.5 + 0.5 * n, float(n)) for n in range(8)], 5.0), score_of(2))
     assert sink.instrument._process is None
     sound, rate = soundfile.read(wav)
     loud = np.abs(sound).max(1) > 0.003

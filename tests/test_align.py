@@ -15,41 +15,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
-from conftest import Run, make_layout
+from conftest import EXAMPLE, Run, make_layout
 from numpy.typing import NDArray
+from tiny_network import RATE, random_network
 
 import sf_plugin
 from sf_plugin.alignment import Alignment, make_alignment
 from sf_plugin.alignment_formats import FORMATS, UNKNOWN
-from sf_plugin.audio.spectrogram import Band, SpectrogramConfig
-from sf_plugin.cli import main
 from sf_plugin.errors import AudioError, ScoreError, ScoreFollowerError
 from sf_plugin.evaluation.following import follow, hear_whole
 from sf_plugin.followers import Follower, Progress, no_progress
-from sf_plugin.plugins import registry
 from sf_plugin.positions import Estimate, Jump, Position, StateChange, event_from_json
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.measures import PlainMapper
 from sf_plugin.score.model import Score
 from sf_plugin.tracking.smoothing import Smoother
 from sf_plugin.tracking.tracker import Tracker
-from sf_plugin.unet.config import UNetConfig
 from sf_plugin.unet.follower import UNetFollower
-from sf_plugin.unet.network import ScoreUNet
 from sf_plugin.unet.weights import save_weights
 
-EXAMPLE = ("--follower", "constant-tempo")
 FPS = 20
-RATE = 4000
-TINY = UNetConfig(
-    channels=(2, 4, 4, 4, 4),
-    groups=1,
-    cells=8,
-    audio_channels=8,
-    audio_memory=4,
-    spectrogram=SpectrogramConfig(sample_rate=RATE, lookahead=128, bands=(Band(512, 50, 70),)),
-)
 
 Stay = tuple[int, float]
 """A measure and the seconds spent in it."""
@@ -234,7 +219,12 @@ def align(scorefollow: Run, pdf: Path, wav: Path, layout: Path, *words: object):
 
 
 def test_the_command_writes_what_the_file_name_says(
-    scorefollow: Run, tmp_path: Path, pdf: Path, wav: Path, layout_file: Path
+    scorefollow: Run,
+    scorefollow_here: Run,
+    tmp_path: Path,
+    pdf: Path,
+    wav: Path,
+    layout_file: Path,
 ) -> None:
     shown = align(scorefollow, pdf, wav, layout_file)
     assert shown.returncode == 0, shown.stderr
@@ -249,7 +239,7 @@ def test_the_command_writes_what_the_file_name_says(
         ("take.jsonl", ()),
         ("take", ("--format", "sonic-visualiser")),
     ):
-        assert align(scorefollow, pdf, wav, layout_file, "--out", name, *words).returncode == 0
+        assert align(scorefollow_here, pdf, wav, layout_file, "--out", name, *words).returncode == 0
     assert (tmp_path / "take.csv").read_text() == shown.stdout
     assert (tmp_path / "take.TXT").read_text(encoding="utf-8").splitlines()[15].endswith("\t16")
     assert json.loads((tmp_path / "take.jsonl").read_text().splitlines()[0])["type"] == "position"
@@ -268,26 +258,21 @@ def test_the_command_writes_what_the_file_name_says(
     ],
 )
 def test_bad_input_is_told_and_nothing_is_written(
-    example_plugin: Path,
+    scorefollow_here: Run,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
     pdf: Path,
     wav: Path,
     words: tuple[str, ...],
     says: str,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(example_plugin))
-    registry.cache_clear()
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 8000)
     words = tuple(str(wav) if word == "WAV" else word for word in words)
     follower = () if "--follower" in words else EXAMPLE
     out = () if "--out" in words else ("--out", "take.csv")
-    assert main(["align", str(pdf), *words, *follower, *out]) == 2
-    said = capfd.readouterr()
-    assert says in said.err.splitlines()[-1]
-    assert said.out == ""
+    done = scorefollow_here("align", pdf, *words, *follower, *out)
+    assert done.returncode == 2
+    assert says in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
     assert os.listdir(tmp_path) == ["silent.wav"]
 
 
@@ -328,14 +313,8 @@ def test_help_teaches_by_example(scorefollow: Run) -> None:
 @pytest.fixture(scope="module")
 def unet(tmp_path_factory: pytest.TempPathFactory) -> UNetFollower:
     """A random network that hears notes all the time, with two pages on the stand."""
-    torch.manual_seed(0)
-    net = ScoreUNet(TINY)
-    with torch.no_grad():
-        net.heard_pitches.bias.fill_(0.3)
-        net.audio.deviation.fill_(0.2)
-        net.block_i.query.weight.mul_(30)
     path = tmp_path_factory.mktemp("net") / "tiny.safetensors"
-    save_weights(net, path)
+    save_weights(random_network(), path)
     follower = UNetFollower(path)
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (121, 83), np.uint8) for _ in range(2)]

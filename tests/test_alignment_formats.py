@@ -11,11 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-import jams
 import mido
-import mir_eval
 import numpy as np
-import partitura
 import pytest
 import verovio
 from conftest import make_layout
@@ -176,6 +173,8 @@ def test_a_beat_without_a_note_lies_between_its_neighbours(played: Alignment) ->
 
 
 def test_mir_eval_reads_beats_and_labels(tmp_path: Path, played: Alignment) -> None:
+    import mir_eval
+
     beats, labels = tmp_path / "take.beats", tmp_path / "take.txt"
     beats.write_text(text_of("beats", played))
     times, places = mir_eval.io.load_labeled_events(str(beats))
@@ -204,6 +203,8 @@ def test_a_measure_of_unknown_beats_is_one_line(bare: Alignment) -> None:
 def test_notes_have_the_names_that_the_file_gives_them(
     played: Alignment, origin: Origin, written: Path
 ) -> None:
+    import partitura
+
     rows = list(csv.DictReader(text_of("notes", played, origin).splitlines()))
     assert [row["note"] for row in rows[:3]] == ["first", "P1-m1-n2", "P1-m1-n3"]
     assert len(rows) == 3 + 2 + 3 + 2 + 2 + 1
@@ -230,6 +231,8 @@ def test_notes_of_a_scan_without_symbols_are_refused_before_the_work() -> None:
 
 @pytest.mark.parametrize("which", ["played", "bare"])
 def test_jams_are_valid(tmp_path: Path, which: str, request: pytest.FixtureRequest) -> None:
+    import jams
+
     alignment = request.getfixturevalue(which)
     path = tmp_path / "take.jams"
     path.write_text(text_of("jams", alignment, Origin(audio="take.wav")), encoding="utf-8")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import mido
 import numpy as np
 import pytest
+from conftest import until
 from hypothesis import given
 from hypothesis import strategies as st
-from jackd import jack_server, needs_jackd, start, stop
+from jackd import needs_jackd
+from midi_peers import SCORE, Receiver, live, midi_server
 from test_accompaniment import played, position, score_of
 
 from sf_adapters.clock import CLOCKS, ClockPulses, ClockSink, parse_clock
@@ -25,53 +26,24 @@ from sf_plugin.accompaniment.bent_clock import STEADY, Begin, BentClock, Stretch
 from sf_plugin.accompaniment.prediction import Prediction
 from sf_plugin.errors import SinkError
 from sf_plugin.positions import Control, Event
-from sf_plugin.score.layout import Layout
-from sf_plugin.score.model import Score
-from sf_plugin.sinks import Sink
 
 pytest.importorskip("rtmidi", reason="python-rtmidi is not installed")
 
-JACK = "mido.backends.rtmidi/UNIX_JACK"
-SCORE = Score("a piece", [np.zeros((4, 4), np.uint8)])
 TEMPO = 120.0
 QUARTERS = [(0.5 + 0.5 * n, float(n)) for n in range(32)]
-
-RECEIVER = """
-import json, sys, time, mido
-def show(message):
-    print(json.dumps([time.monotonic(), message.bytes()]))
-port = mido.open_input("sync", virtual=True, client_name="Sequencer", callback=show)
-port._rt.ignore_types(False, False, False)
-print("ready")
-sys.stdin.read()
-port.close()
-"""
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = mido.backend
-    monkeypatch.setenv("MIDO_BACKEND", JACK)
-    mido.set_backend(JACK)
-    with jack_server(monkeypatch):
+    with midi_server(monkeypatch):
         yield
-    mido.set_backend(before)
 
 
-class Sequencer:
-    """A program of its own that a clock drives: it knows where it is and whether it runs."""
+class Sequencer(Receiver):
+    """Driven by a clock: it knows where it is and whether it runs."""
 
     def __init__(self) -> None:
-        self.process = start(RECEIVER)
-        assert self.process.stdout is not None and self.process.stdout.readline() == "ready\n"
-        self.rows: list[tuple[float, mido.Message]] = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            when, data = json.loads(line)
-            self.rows.append((when, mido.Message.from_bytes(data)))
+        super().__init__("sync", "Sequencer")
 
     def kinds(self) -> list[str]:
         return [message.type for _, message in list(self.rows) if message.type != "clock"]
@@ -79,33 +51,12 @@ class Sequencer:
     def clocks(self) -> np.ndarray:
         return np.array([when for when, message in list(self.rows) if message.type == "clock"])
 
-    def close(self) -> None:
-        stop(self.process)
-
 
 @pytest.fixture
 def sequencer(server: None) -> Iterator[Sequencer]:
     made = Sequencer()
     yield made
     made.close()
-
-
-def until(true: Callable[[], bool]) -> None:
-    for _ in range(400):
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come to pass")
-
-
-def live(sink: Sink, events: Sequence[Event], layout: Layout) -> float:
-    """Tell events when they are due; gives when the sound began."""
-    sink.open(SCORE, layout)
-    began = time.monotonic()
-    for event in events:
-        time.sleep(max(began + event.time - time.monotonic(), 0.0))
-        sink.emit(event)
-    return began
 
 
 def place(messages: Sequence[mido.Message]) -> tuple[int, bool]:
@@ -182,19 +133,18 @@ def test_holding_sends_no_clocks_and_a_reset_stops(sequencer: Sequencer) -> None
 @needs_jackd
 def test_a_sequencer_that_is_killed_is_told_the_position_when_it_is_back(server: None) -> None:
     first = Sequencer()
+    made: list[Sequencer] = []
+
+    def meanwhile(seconds: float) -> None:
+        if seconds > 2.0 and first.process.poll() is None:
+            first.process.kill()
+            first.process.wait()
+        if seconds > 4.0 and not made:
+            made.append(Sequencer())
+
     with ClockSink("sequencer") as sink:
-        sink.open(SCORE, score_of(8))
-        began = time.monotonic()
-        second: Sequencer | None = None
-        for event in played(QUARTERS, 16.0):
-            time.sleep(max(began + event.time - time.monotonic(), 0.0))
-            sink.emit(event)
-            if event.time > 2.0 and first.process.poll() is None:
-                first.process.kill()
-                first.process.wait()
-            if event.time > 4.0 and second is None:
-                second = Sequencer()
-        assert second is not None
+        began = live(sink, played(QUARTERS, 16.0), score_of(8), meanwhile)
+        (second,) = made
         at, runs = place([message for _, message in list(second.rows)])
         assert runs and abs(at / CLOCKS - (time.monotonic() - began - 0.5) * 2) < 1.5
     until(lambda: second.kinds()[-1] == "stop")

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mido
 import numpy as np
 import pytest
 from conftest import ROOT
-from jackd import jack_server, needs_jackd, start, stop
+from jackd import needs_jackd, start_ready, stop
+from midi_peers import midi_server
 from numpy.typing import NDArray
 
 from sf_plugin.api import Samples
@@ -86,21 +86,10 @@ sys.stdin.read()
 @pytest.fixture
 def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A MIDI input called Peer and an output called Keys, of another program, over JACK."""
-    pytest.importorskip("rtmidi", reason="python-rtmidi is not installed")
-    backend = "mido.backends.rtmidi/UNIX_JACK"
-    monkeypatch.setenv("MIDO_BACKEND", backend)
-    before = mido.backend
-    mido.set_backend(backend)
-    try:
-        with jack_server(monkeypatch):
-            process = start(PEER)
-            try:
-                assert process.stdout is not None and process.stdout.readline() == "ready\n"
-                yield
-            finally:
-                stop(process)
-    finally:
-        mido.set_backend(before)
+    with midi_server(monkeypatch):
+        process = start_ready(PEER)
+        yield
+        stop(process)
 
 
 @needs_jackd

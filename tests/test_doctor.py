@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mido
 import pytest
 from conftest import Run
 
 from sf_plugin.doctor import (
     System,
+    _midi,
     ffmpeg_advice,
     fluidsynth_advice,
     midi_advice,
@@ -174,6 +176,20 @@ def test_without_rtmidi_devices_and_doctor_say_how_to_get_it(
     assert findings["MIDI"]["status"] == "optional"
     assert "pip install python-rtmidi" in findings["MIDI"]["advice"]
     assert findings["plug-ins"]["status"] == findings["weights"]["status"] == "ok"
+
+
+def test_another_midi_back_end_is_called_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no_ports.py").write_text("def get_devices(**options):\n    return []\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = mido.backend.name
+    mido.set_backend("no_ports")
+    try:
+        found = _midi(this_system()).found
+    finally:
+        mido.set_backend(before)
+    assert found == "no_ports, works, no ports now"
 
 
 @pytest.mark.parametrize(

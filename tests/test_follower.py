@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tiny_network import RATE, random_network
 
-from sf_plugin.audio.spectrogram import Band, SpectrogramConfig
 from sf_plugin.bench import ASSETS, demo_sound
 from sf_plugin.errors import ScoreError, WeightsError
 from sf_plugin.followers import Follower
@@ -22,40 +22,24 @@ from sf_plugin.score.layout import Layout, Measure, PageLayout, System
 from sf_plugin.score.load import load_score
 from sf_plugin.score.model import Pages, Score
 from sf_plugin.score.places import choose_pages
-from sf_plugin.unet.config import UNetConfig
 from sf_plugin.unet.follower import UNetFollower
-from sf_plugin.unet.network import ScoreUNet
 from sf_plugin.unet.plugin import make_unet, register_followers
 from sf_plugin.unet.weights import save_weights
 
-RATE = 4000
 HOP = 100
 HEIGHT, WIDTH = 121, 83
-TINY = UNetConfig(
-    channels=(2, 4, 4, 4, 4),
-    groups=1,
-    cells=8,
-    audio_channels=8,
-    audio_memory=4,
-    spectrogram=SpectrogramConfig(sample_rate=RATE, lookahead=128, bands=(Band(512, 50, 70),)),
-)
 
 
 def save_network(path: Path, sees_systems: bool) -> Path:
-    """A random network that hears notes all the time, and says other things of every frame.
+    """A random network whose maps say that a page is one system, or that it holds none.
 
-    Its logits are as high as a trained network's where the music fits.  Its maps say that
-    a page is one system, or that it holds none.
+    Its logits are as high as a trained network's where the music fits.
     """
-    torch.manual_seed(0)
-    net = ScoreUNet(TINY)
+    net = random_network()
     with torch.no_grad():
         net.maps.weight.zero_()
         assert net.maps.bias is not None
         net.maps.bias.copy_(torch.tensor([10.0 if sees_systems else -10.0] * 2 + [-10.0]))
-        net.heard_pitches.bias.zero_()
-        net.audio.deviation.fill_(0.2)
-        net.block_i.query.weight.mul_(30)
         net.block_i.prior.bias.fill_(7)
     save_weights(net, path)
     return path
@@ -470,15 +454,24 @@ def test_the_plugin_registers_the_follower_by_name() -> None:
     assert registered == {"unet": make_unet}
 
 
-@pytest.mark.parametrize("pace", [2, 4])
-def test_the_place_is_kept_where_frames_are_passed_over(pace: int) -> None:
-    score = load_score(ASSETS / "score.pdf", layout=ASSETS / "layout.json")
+@pytest.fixture(scope="module")
+def demo() -> tuple[UNetFollower, NDArray[np.float32], list[Estimate]]:
+    """A follower of the demo's pages, how the demo begins, and what it says of that."""
     follower = UNetFollower()
-    follower.prepare(score)
+    follower.prepare(load_score(ASSETS / "score.pdf", layout=ASSETS / "layout.json"))
     sound = demo_sound(40, follower.sample_rate)
-    every = follower.feed(sound)
+    return follower, sound, follower.feed(sound)
+
+
+@pytest.mark.parametrize("pace", [2, 4])
+def test_the_place_is_kept_where_frames_are_passed_over(
+    demo: tuple[UNetFollower, NDArray[np.float32], list[Estimate]],
+    pace: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    follower, sound, every = demo
     follower.reset()
-    follower.hurry = pace
+    monkeypatch.setattr(follower, "hurry", pace)
     listened = 0
     hear = follower.hear
 
@@ -487,7 +480,7 @@ def test_the_place_is_kept_where_frames_are_passed_over(pace: int) -> None:
         listened += 1
         return hear(frame)
 
-    follower.hear = count  # type: ignore[method-assign]
+    monkeypatch.setattr(follower, "hear", count)
     some = follower.feed(sound)
     assert [e.time for e in some] == [e.time for e in every]
     assert listened == len(every) // pace

@@ -11,10 +11,10 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 
-import mido
 import pytest
 from conftest import make_layout
-from jackd import jack_server, needs_jackd
+from jackd import needs_jackd
+from midi_peers import midi_server
 from pythonosc.osc_message_builder import build_msg
 from test_osc_control import free_port
 
@@ -154,11 +154,8 @@ def test_packets_without_a_token_are_obeyed_where_they_are_wishes() -> None:
 
 @pytest.fixture
 def jack_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = mido.backend
-    mido.set_backend("mido.backends.rtmidi/UNIX_JACK")
-    with jack_server(monkeypatch):
+    with midi_server(monkeypatch):
         yield
-    mido.set_backend(before)
 
 
 def midi_nonsense(chance: random.Random) -> bytes:

@@ -18,20 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from jackd import jack_server, needs_jackd, start, stop
+from jackd import jack_server, needs_jackd, start_ready, stop
+from midi_peers import READER
 
 from sf_plugin.guided_start import lasting_port, paths_of
 
 PROGRAM = str(Path(sys.executable).parent / "scorefollow")
 PATIENCE = 60
-
-READER = """
-import sys, mido
-port = mido.open_input("pages", virtual=True, client_name="Sheet Reader")
-print("ready")
-sys.stdin.read()
-port.close()
-"""
 
 
 class Terminal:
@@ -219,10 +212,7 @@ def test_a_microphone_and_a_page_turner(folder: Path, monkeypatch: pytest.Monkey
     pytest.importorskip("rtmidi", reason="python-rtmidi is not installed")
     monkeypatch.setenv("MIDO_BACKEND", "mido.backends.rtmidi/UNIX_JACK")
     with jack_server(monkeypatch):
-        reader = start(READER)
-        assert reader.stdout is not None and reader.stdout.readline() == "ready\n"
-        piano = start(PIANO)
-        assert piano.stdout is not None and piano.stdout.readline() == "ready\n"
+        reader, piano = start_ready(READER), start_ready(PIANO)
         try:
             with guided(folder) as terminal:
                 terminal.expect("Score")

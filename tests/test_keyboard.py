@@ -15,7 +15,8 @@ import mido
 import numpy as np
 import pytest
 from conftest import ROOT
-from jackd import jack_server, needs_jackd, start, stop
+from jackd import needs_jackd, start_ready, stop
+from midi_peers import jack_backend, midi_server
 from numpy.typing import NDArray
 
 from sf_plugin.api import make_follower, make_mapper, open_audio
@@ -31,8 +32,6 @@ from sf_plugin.session import Session
 RATE = 22050
 TAKE = ROOT / "tests" / "data" / "sonatina-1.mid"
 """The first sixteen seconds of the demo's performance."""
-
-JACK = "mido.backends.rtmidi/UNIX_JACK"
 
 Floats = NDArray[np.float32]
 
@@ -59,18 +58,6 @@ for line in sys.stdin:
         print("played")
 port.close()
 """
-
-WITHOUT_RTMIDI = """
-import sys
-sys.modules["rtmidi"] = None
-from sf_plugin.audio.keyboard import Keyboard
-from sf_plugin.errors import AudioError
-try:
-    Keyboard("piano")
-except AudioError as error:
-    print(error)
-"""
-
 
 # files
 
@@ -175,30 +162,19 @@ def test_a_damaged_file_is_an_error_or_is_played(tmp_path: Path) -> None:
 
 @pytest.fixture
 def jack_midi(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What MIDO_BACKEND does for a new process, here and in the player's."""
-    before = mido.backend
-    monkeypatch.setenv("MIDO_BACKEND", JACK)
-    mido.set_backend(JACK)
-    yield
-    mido.set_backend(before)
-
-
-@pytest.fixture
-def server(jack_midi: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    pytest.importorskip("rtmidi", reason="python-rtmidi is not installed")
-    with jack_server(monkeypatch):
+    with jack_backend(monkeypatch):
         yield
 
 
-def open_player() -> subprocess.Popen[str]:
-    process = start(PLAYER)
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    return process
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with midi_server(monkeypatch):
+        yield
 
 
 @pytest.fixture
 def player(server: None) -> Iterator[subprocess.Popen[str]]:
-    process = open_player()
+    process = start_ready(PLAYER)
     yield process
     stop(process)
 
@@ -295,7 +271,7 @@ def test_a_keyboard_that_vanishes_is_let_go_and_found_again(
     server: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    first = open_player()
+    first = start_ready(PLAYER)
     with Keyboard("stage piano") as keyboard:
         blocks = keyboard.blocks(RATE)
         next(blocks)
@@ -306,7 +282,7 @@ def test_a_keyboard_that_vanishes_is_let_go_and_found_again(
         first.communicate()
         until(blocks, is_silent)
         assert [r.message.endswith("is gone: looking for it") for r in caplog.records] == [True]
-        second = open_player()
+        second = start_ready(PLAYER)
         until(blocks, lambda _: len(caplog.records) > 1)
         assert caplog.records[1].message.endswith("is back")
         say(second, "hex 90 3C 64")
@@ -352,10 +328,11 @@ def test_no_midi_server(jack_midi: None, monkeypatch: pytest.MonkeyPatch) -> Non
         Keyboard("piano")
 
 
-def test_no_rtmidi() -> None:
-    process = start(WITHOUT_RTMIDI)
-    out, _ = process.communicate(timeout=60)
-    assert out.startswith("MIDI keyboard: MIDI back end is missing")
+def test_no_rtmidi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rtmidi.py").write_text("raise ModuleNotFoundError('no rtmidi')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(AudioError, match="MIDI keyboard: MIDI back end is missing"):
+        Keyboard("piano")
 
 
 # following

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,7 @@ def test_only_where_no_position_waits_another_event_is_lost() -> None:
 def test_a_sink_that_hangs_is_left_behind(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(lanes, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(lanes, "CLOSE_SECONDS", 0.2)
     sink, failed = Slow(), list[str]()
     with opened(sink, failed) as lane:
@@ -97,6 +99,29 @@ def test_a_sink_that_hangs_is_left_behind(
     assert failed == ["slow"]
     assert "does not end within 0.2 s" in caplog.text
     sink.let.release()
+
+
+class Finishing(Sink):
+    """Writes a large file when the session has ended."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def close(self) -> None:
+        time.sleep(0.3)
+        self.done = True
+
+
+def test_a_sink_that_is_long_at_its_end_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lanes, "PATIENCE_SECONDS", 0.05)
+    sink, failed = Finishing(), list[str]()
+    with opened(sink, failed) as lane:
+        lane.emit(position(0))
+    assert sink.done
+    assert failed == []
+    assert "'slow' is not done yet: it is waited for, Ctrl-C leaves it behind" in caplog.text
 
 
 class Broken(Sink):
@@ -175,6 +200,21 @@ def test_a_page_after_the_last_and_before_the_first_are_these(controls: Controls
     controls.shown = 2
     controls.next_page()
     assert [wish.page for wish in controls.taken()] == [1, 2, 2]
+
+
+def test_wishes_in_quick_succession_add_up() -> None:
+    controls = Controls(9)
+    controls.next_page()
+    controls.next_page()
+    controls.previous_page()
+    controls.next_page()
+    assert [wish.page for wish in controls.taken()] == [2, 3, 2, 3]
+    controls.next_page()
+    assert [wish.page for wish in controls.taken()] == [2]
+    controls.point(7, 0.5, 0.5)
+    controls.pause()
+    controls.previous_page()
+    assert [wish.page for wish in controls.taken()] == [7, None, 6]
 
 
 def test_wishes_that_nobody_heeds_do_not_gather(controls: Controls) -> None:

@@ -161,6 +161,24 @@ def test_a_buffer_that_nobody_reads_takes_nothing_in() -> None:
     assert buffer.waiting_seconds == 0
 
 
+def test_sound_that_was_long_on_its_way_waits_until_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live, "PATIENCE_SECONDS", 0.3)
+    buffer = SoundBuffer("recorder", 0.1)
+    buffer.absent = True
+    heard = buffer.sound(RATE)
+    next(heard)
+    buffer.push(np.ones(RATE, np.float32), RATE, came=live.clock() - 1.5)
+    assert buffer.waiting_seconds == pytest.approx(2.5, abs=0.5)
+    while np.count_nonzero(next(heard)[0]) < RATE:
+        pass
+    assert buffer.waiting_seconds == pytest.approx(1.5, abs=0.5)
+    next(heard)
+    assert buffer.waiting_seconds == 0
+    buffer.close()
+
+
 # level
 
 

@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from jackd import SAMPLE_RATE, jack_server, needs_jackd, start, stop
+from conftest import until
+from jackd import SAMPLE_RATE, jack_server, needs_jackd, start, start_ready, stop
 
 from sf_plugin.audio.microphone import InputDevice, find_device, lasting_name
 from sf_plugin.errors import AudioError
@@ -157,8 +158,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]
 def player(
     server: subprocess.Popen[bytes], noise: np.ndarray, tmp_path: Path
 ) -> Iterator[subprocess.Popen[str]]:
-    process = start(PLAYER, str(tmp_path / "noise.npy"))
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process = start_ready(PLAYER, str(tmp_path / "noise.npy"))
     yield process
     stop(process)
 
@@ -171,8 +171,7 @@ class Clicks:
         self.play()
 
     def play(self) -> None:
-        self.player = start(METRONOME)
-        assert self.player.stdout is not None and self.player.stdout.readline() == "ready\n"
+        self.player = start_ready(METRONOME)
 
     def record(self, name: str, seconds: float) -> subprocess.Popen[str]:
         recorder = start(LISTENER, name, str(seconds), str(self.take))
@@ -217,13 +216,6 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def finish(recorder: subprocess.Popen[str]) -> tuple[str, float, list[str]]:
@@ -362,6 +354,37 @@ def test_a_server_that_dies_and_comes_back(server: subprocess.Popen[bytes], clic
     assert comings_and_goings(logged) == ["is gone", "is back"]
 
 
+LATENESS = """
+import sys, time
+from sf_plugin.audio.microphone import Microphone
+microphone = Microphone(sys.argv[1])
+gaps, began = [], 0.0
+with microphone:
+    for block in microphone.blocks(22050):
+        now = time.monotonic()
+        began = began or now
+        gaps.append(now - before if len(gaps) else 0.0)
+        before = now
+        if now > began + float(sys.argv[2]):
+            microphone.close()
+print(max(gaps))
+"""
+
+
+@needs_jackd
+def test_sound_comes_on_while_it_is_checked_whether_a_silent_device_is_there(
+    server: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "silence.npy", np.zeros(SAMPLE_RATE, np.float32))
+    player = start_ready(PLAYER, str(tmp_path / "silence.npy"))
+    slow = "import sys, time\nif any('\"list\": true' in word for word in sys.orig_argv):\n"
+    (tmp_path / "sitecustomize.py").write_text(f"{slow}    time.sleep(5)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    said = start(LATENESS, "piano", "9").communicate(timeout=120)[0]
+    stop(player)
+    assert float(said) < 2.0
+
+
 @needs_jackd
 def test_ctrl_c_ends_the_recorder_too(player: subprocess.Popen[str], tmp_path: Path) -> None:
     recorder = start(RECORDER, "piano", "22050", "60", "0", str(tmp_path / "take.npy"))
@@ -382,7 +405,7 @@ def test_the_recorder_does_not_outlive_its_listener(
     (child,) = children(recorder.pid)
     recorder.kill()
     recorder.communicate(timeout=30)
-    wait_until(lambda: not is_running(child))
+    until(lambda: not is_running(child))
 
 
 @needs_jackd
@@ -392,8 +415,7 @@ def test_the_recorder_does_not_outlive_its_listener(
 def test_one_channel_or_the_first_two(
     server: subprocess.Popen[bytes], channel: str, value: float
 ) -> None:
-    interface = start(INTERFACE)
-    assert interface.stdout is not None and interface.stdout.readline() == "ready\n"
+    interface = start_ready(INTERFACE)
     said = start(CHANNEL, "interface", channel).communicate(timeout=60)[0]
     stop(interface)
     assert float(said) == value
@@ -420,7 +442,7 @@ def start_pulse(folder: Path) -> subprocess.Popen[bytes]:
     command += ["-L", "module-null-sink sink_name=follow rate=44100 channels=1"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     made = ["pactl", "set-default-source", "follow.monitor"]
-    wait_until(lambda: subprocess.run(made, capture_output=True).returncode == 0)
+    until(lambda: subprocess.run(made, capture_output=True).returncode == 0)
     return server
 
 

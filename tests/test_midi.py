@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import logging
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 
 import mido
 import pytest
+from conftest import until
 from hypothesis import given
 from hypothesis import strategies as st
-from jackd import jack_server, needs_jackd, start, stop
+from jackd import jack_server, needs_jackd, start_ready, stop
+from midi_peers import PEDAL, READER, jack_backend, lines, press
 
 from sf_adapters.midi import APPS, KINDS, PROFILES, PageTurnSink, TurnProfile, parse_turn
 from sf_adapters.midi_control import DEFAULTS, MidiControl, Switches, parse_control
@@ -27,45 +28,12 @@ from sf_plugin.score.model import Score
 pytest.importorskip("rtmidi", reason="python-rtmidi is not installed")
 
 SCORE, LAYOUT = Score("a piece", []), Layout(())
-JACK = "mido.backends.rtmidi/UNIX_JACK"
-
-READER = """
-import sys, mido
-port = mido.open_input("pages", virtual=True, client_name="Sheet Reader", callback=print)
-print("ready")
-sys.stdin.read()
-port.close()
-"""
-
-PEDAL = """
-import sys, mido
-port = mido.open_output("pedal", virtual=True, client_name="Foot Switch")
-print("ready")
-for line in sys.stdin:
-    port.send(mido.Message.from_str(line))
-"""
-
-WITHOUT_RTMIDI = """
-import sys
-sys.modules["rtmidi"] = None
-from sf_adapters.midi import PageTurnSink
-from sf_plugin.errors import SinkError
-from sf_plugin.midi_ports import find_port
-try:
-    PageTurnSink("reader").open(None, None)
-except SinkError as error:
-    print(error)
-"""
 
 
 @pytest.fixture(autouse=True)
 def jack_midi(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What MIDO_BACKEND does for a new process, here and in the reader's."""
-    before = mido.backend
-    monkeypatch.setenv("MIDO_BACKEND", JACK)
-    mido.set_backend(JACK)
-    yield
-    mido.set_backend(before)
+    with jack_backend(monkeypatch):
+        yield
 
 
 @pytest.fixture
@@ -74,48 +42,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def open_reader() -> subprocess.Popen[str]:
-    process = start(READER)
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    return process
-
-
-def open_pedal() -> subprocess.Popen[str]:
-    process = start(PEDAL)
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    return process
-
-
-def press(pedal: subprocess.Popen[str], *messages: str) -> None:
-    assert pedal.stdin is not None
-    for message in messages:
-        pedal.stdin.write(message + "\n")
-    pedal.stdin.flush()
-
-
 @pytest.fixture
 def reader(server: None) -> Iterator[subprocess.Popen[str]]:
-    process = open_reader()
+    process = start_ready(READER)
     yield process
     stop(process)
-
-
-def lines(process: subprocess.Popen[str], count: int) -> list[str]:
-    assert process.stdout is not None
-    return [process.stdout.readline().removesuffix(" time=0\n") for _ in range(count)]
 
 
 def turn(sink: PageTurnSink, *pages: int) -> None:
     for page in pages:
         sink.emit(PageTurn(1.0, page, 0.5))
-
-
-def until(true: Callable[[], bool]) -> None:
-    for _ in range(400):
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come to pass")
 
 
 CC_NEXT = [
@@ -220,7 +156,7 @@ def test_a_port_that_vanishes_is_found_again(
         return any(words in record.message for record in caplog.records)
 
     caplog.set_level(logging.WARNING)
-    first = open_reader()
+    first = start_ready(READER)
     with PageTurnSink("reader") as sink:
         sink.open(SCORE, LAYOUT)
         turn(sink, 2)
@@ -228,7 +164,7 @@ def test_a_port_that_vanishes_is_found_again(
         stop(first)
         until(lambda: said("is gone"))
         turn(sink, 3, 4, 3)
-        second = open_reader()
+        second = start_ready(READER)
         assert lines(second, 2) == CC_NEXT
         assert said("is back")
         turn(sink, 2)
@@ -258,12 +194,11 @@ def test_no_midi_server(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     assert capfd.readouterr().err == ""
 
 
-def test_no_rtmidi() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_RTMIDI], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("MIDI back end is missing")
-    assert done.stdout.endswith("'scorefollow doctor' says how to get it\n")
+def test_no_rtmidi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rtmidi.py").write_text("raise ModuleNotFoundError('no rtmidi')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(SinkError, match="MIDI back end is missing"):
+        PageTurnSink("reader").open(SCORE, LAYOUT)
 
 
 def test_targets() -> None:
@@ -360,18 +295,19 @@ def wishes(controls: Controls, count: int) -> list[tuple[str, int | None]]:
 
 @needs_jackd
 def test_a_pedal_is_obeyed(server: None) -> None:
-    pedal = open_pedal()
+    pedal = start_ready(PEDAL)
     controls = Controls(3)
     controls.shown = 2
     with MidiControl("FOOT,next=cc:67,previous=note:3,reset=program:7,pause=note:36") as sink:
         sink.attach(controls)
         sink.open(SCORE, LAYOUT)
         press(pedal, "control_change control=67 value=127", "control_change control=67 value=0")
+        assert wishes(controls, 1) == [("show", 3)]
         press(pedal, "note_on note=3", "note_off note=3", "program_change program=7")
         press(pedal, "control_change control=66 value=127", "note_on note=67", "clock")
         press(pedal, "note_on note=36", "note_on note=36 velocity=0")
-        expected = [("show", 3), ("show", 1), ("reset", None), ("pause", None)]
-        assert wishes(controls, 4) == expected
+        expected = [("show", 1), ("reset", None), ("pause", None)]
+        assert wishes(controls, 3) == expected
         controls.paused = True
         press(pedal, "note_on note=36")
         assert wishes(controls, 1) == [("resume", None)]
@@ -387,13 +323,13 @@ def test_a_pedal_that_is_unplugged_is_heard_again(
 ) -> None:
     caplog.set_level(logging.WARNING)
     controls = Controls(3)
-    pedal = open_pedal()
+    pedal = start_ready(PEDAL)
     with MidiControl("foot") as sink:
         sink.attach(controls)
         sink.open(SCORE, LAYOUT)
         stop(pedal)
         until(lambda: any("is gone" in message for message in caplog.messages))
-        pedal = open_pedal()
+        pedal = start_ready(PEDAL)
         until(lambda: any("is back" in message for message in caplog.messages))
         press(pedal, "control_change control=67 value=127")
         assert wishes(controls, 1) == [("show", 2)]

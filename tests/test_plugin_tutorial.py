@@ -12,12 +12,15 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
 
 from sf_plugin.api import Samples, make_mapper
 from sf_plugin.conformance import Plugin, small_score, some_notes
+from sf_plugin.followers import Follower
+from sf_plugin.new_plugin_command import write_plugin
 from sf_plugin.session import Session
 
 TEXT = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
@@ -84,6 +87,20 @@ def test_the_follower_conforms(
     typed: Callable[[str], ModuleType], conformance: Conformance
 ) -> None:
     conformance(typed("constant_tempo")).follower("constant-tempo")
+
+
+def test_the_template_and_the_example_follow_as_the_text_does(
+    typed: Callable[[str], ModuleType], follower: Follower, tmp_path: Path
+) -> None:
+    write_plugin(tmp_path / "my-plugin", "my-plugin", "follower")
+    (tmp_path / "my-plugin" / "my_plugin.py").rename(tmp_path / "my_plugin.py")
+    sound = np.concatenate([np.zeros(9999), some_notes(8000, 30.0)]).astype(np.float32)
+    told = []
+    for one in (typed("constant_tempo").ConstantTempo(), typed("my_plugin").MyPlugin(), follower):
+        one.prepare(small_score())
+        told.append(list(one.feed(sound)))
+    assert told[0] == told[1] == told[2]
+    assert {estimate.state for estimate in told[0]} == {"waiting", "tracking", "ended"}
 
 
 def test_they_work_together(typed: Callable[[str], ModuleType], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pymupdf
 import pytest
 import soundfile
-from conftest import ROOT, Run, make_layout
+from conftest import EXAMPLE, ROOT, Run, make_layout
 from numpy.typing import NDArray
 
 from sf_adapters.jsonl import JsonLines
@@ -29,33 +29,11 @@ from sf_plugin.page_turns import Lead
 from sf_plugin.positions import Control, Event, Position, StateChange
 from sf_plugin.recording import RecordedSession, Settings, open_recording
 from sf_plugin.replay_command import Comparison, Replay
-from sf_plugin.score.layout import Layout
 from sf_plugin.score.load import load_score
-from sf_plugin.score.model import Pages, Score
+from sf_plugin.score.model import Score
 from sf_plugin.sinks import Sink
 
-EXAMPLE = ("--follower", "constant-tempo")
 DEMO = ROOT / "sf_plugin" / "demo_assets"
-
-
-@pytest.fixture
-def follower(monkeypatch: pytest.MonkeyPatch) -> Follower:
-    monkeypatch.syspath_prepend(str(ROOT / "examples" / "constant_tempo_follower"))
-    from constant_tempo_follower import ConstantTempo
-
-    return ConstantTempo()
-
-
-@pytest.fixture
-def score(layout: Layout) -> Score:
-    blank = np.full((1200, 848), 255, np.uint8)
-    return Score("two pages", Pages(2, lambda index: blank), layout)
-
-
-@pytest.fixture
-def take(wav: Path) -> tuple[NDArray[np.float64], int]:
-    samples, rate = soundfile.read(wav)
-    return samples, rate
 
 
 @pytest.fixture
@@ -289,6 +267,27 @@ def test_warnings_are_kept(
 class Live(Uneven):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args, live=True)
+
+
+def test_a_warning_from_after_its_end_is_kept(
+    follower: Follower, score: Score, settings: Settings, tmp_path: Path
+) -> None:
+    class Late(Sink):
+        def close(self) -> None:
+            for _ in range(500):
+                if session.recording.ended is not None:
+                    break
+                time.sleep(0.01)
+            time.sleep(0.2)
+            raise SinkError("the disk is full: free some space")
+
+    sound = np.sin(np.arange(16000) / 3)
+    rest = (Live(sound, 8000), follower, make_mapper(), score, [("late", Late())])
+    session = RecordedSession(tmp_path, settings, *rest)
+    session.run()
+    assert session.recording.folder is not None
+    log = (session.recording.folder / "log.txt").read_text()
+    assert log.endswith("error 'late' failed and is dropped: the disk is full: free some space\n")
 
 
 @pytest.fixture(scope="module")

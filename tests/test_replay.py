@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import ROOT, Run, draw_pdf, make_layout
+from conftest import EXAMPLE, ROOT, Run, draw_pdf, make_layout
 
+from sf_plugin.errors import ScoreFollowerError
 from sf_plugin.positions import Control, event_from_json
 from sf_plugin.recording import open_recording
 from sf_plugin.replay_command import ReplayedSound
 
-EXAMPLE = ("--follower", "constant-tempo")
 DEMO = ROOT / "sf_plugin" / "demo_assets"
 OTHERWISE = ("--start", "1:3", "--half-pages", "--lead", "2beats", "--order", "1-8,1-16")
 
@@ -62,9 +62,9 @@ def test_the_events_come_again_with_the_recorded_settings(scorefollow: Run, stag
     assert b'"half":true' in events, "a setting that shows"
 
 
-def test_a_layout_corrected_since_does_not_count(scorefollow: Run, stage: Path) -> None:
+def test_a_layout_corrected_since_does_not_count(scorefollow_here: Run, stage: Path) -> None:
     (stage / "sonata.layout.json").write_text(make_layout(2, measures=3).to_json())
-    done = scorefollow("replay", "take", "--check", "--realtime")
+    done = scorefollow_here("replay", "take", "--check", "--realtime")
     assert done.returncode == 0, done.stderr
     assert "are the same as recorded" in done.stderr
 
@@ -79,51 +79,53 @@ def test_a_layout_corrected_since_does_not_count(scorefollow: Run, stage: Path) 
     ],
 )
 def test_an_event_that_is_another_is_found(
-    scorefollow: Run, stage: Path, spoil: object, differs: str
+    scorefollow_here: Run, stage: Path, spoil: object, differs: str
 ) -> None:
     events = stage / "take" / "events.jsonl"
     lines = events.read_text().splitlines(keepends=True)
     events.write_text("".join(spoil(lines)))  # type: ignore[operator]
-    done = scorefollow("replay", "take", "--check")
+    done = scorefollow_here("replay", "take", "--check")
     assert done.returncode == 1
     assert "the events differ from those recorded, from 0:" in done.stderr
     assert differs in done.stderr
-    assert scorefollow("replay", "take").returncode == 0
+    assert scorefollow_here("replay", "take").returncode == 0
 
 
-def test_a_score_that_was_moved_is_named(scorefollow: Run, stage: Path) -> None:
+def test_a_score_that_was_moved_is_named(scorefollow_here: Run, stage: Path) -> None:
     (stage / "sonata.pdf").rename(stage / "moved.pdf")
-    done = scorefollow("replay", "take", "--check")
+    done = scorefollow_here("replay", "take", "--check")
     assert done.returncode == 2
     assert done.stderr.strip() == (
         f"scorefollow: {stage / 'sonata.pdf'}: is not there any more: name the score with --score"
     )
-    done = scorefollow("replay", "take", "--check", "--score", "moved.pdf")
+    done = scorefollow_here("replay", "take", "--check", "--score", "moved.pdf")
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
 
 
-def test_a_score_that_has_changed_is_followed_only_if_named(scorefollow: Run, stage: Path) -> None:
+def test_a_score_that_has_changed_is_followed_only_if_named(
+    scorefollow_here: Run, stage: Path
+) -> None:
     draw_pdf(stage / "sonata.pdf", make_layout(2, systems=3))
-    done = scorefollow("replay", "take")
+    done = scorefollow_here("replay", "take")
     assert done.returncode == 2
     assert "has changed since it was recorded: name the score with --score" in done.stderr
-    done = scorefollow("replay", "take", "--score", "sonata.pdf")
+    done = scorefollow_here("replay", "take", "--score", "sonata.pdf")
     assert done.returncode == 0, done.stderr
     assert "warning: this is another score than was recorded" in done.stderr
     draw_pdf(stage / "long.pdf", make_layout(3))
-    done = scorefollow("replay", "take", "--score", "long.pdf")
+    done = scorefollow_here("replay", "take", "--score", "long.pdf")
     assert done.returncode == 2
     assert "has 3 pages, the recorded score had 2" in done.stderr
 
 
-def test_a_report_is_made_of_what_was_told(scorefollow: Run, stage: Path) -> None:
+def test_a_report_is_made_of_what_was_told(scorefollow_here: Run, stage: Path) -> None:
     (stage / "take" / "sound.flac").unlink()
-    done = scorefollow("replay", "take", "--report", "sonata.html")
+    done = scorefollow_here("replay", "take", "--report", "sonata.html")
     assert done.returncode == 0, done.stderr
     page = (stage / "sonata.html").read_text()
     assert "followed through 2 pages" in page and "page turned" in page
-    done = scorefollow("replay", "take", "--report", "else.html", "--check")
+    done = scorefollow_here("replay", "take", "--report", "else.html", "--check")
     assert done.returncode == 2 and "--report follows nothing" in done.stderr
     assert not (stage / "else.html").exists()
 
@@ -138,13 +140,31 @@ def test_a_report_is_made_of_what_was_told(scorefollow: Run, stage: Path) -> Non
     ],
 )
 def test_what_cannot_be_replayed_is_said(
-    scorefollow: Run, stage: Path, recorded: Path, words: list[str], message: str
+    scorefollow_here: Run, stage: Path, recorded: Path, words: list[str], message: str
 ) -> None:
     shutil.copytree(recorded / "takes", stage / "takes", dirs_exist_ok=True)
     (stage / "empty").mkdir()
-    done = scorefollow("replay", *words)
+    done = scorefollow_here("replay", *words)
     assert done.returncode == 2
     assert message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("events.jsonl", '{"type":"control","time":1.0,"act'),
+        ("pace.jsonl", '{"time":1.0,"hu'),
+        ("pace.jsonl", '{"hurry":2}'),
+        ("pace.jsonl", "hurry"),
+    ],
+)
+def test_a_damaged_line_is_named(stage: Path, file: str, line: str) -> None:
+    path = stage / "take" / file
+    whole = path.read_text() if path.exists() else ""
+    path.write_text(f"{whole}{line}\n")
+    count = len(whole.splitlines()) + 1
+    with pytest.raises(ScoreFollowerError, match=f"{file}: line {count} is damaged"):
+        list(ReplayedSound(open_recording(stage / "take")).blocks(8000))
 
 
 def test_wishes_are_put_with_their_samples(stage: Path) -> None:
@@ -174,23 +194,23 @@ def test_wishes_are_put_with_their_samples(stage: Path) -> None:
         assert came == list(zip(at, wishes, strict=True))
 
 
-def test_the_network_says_the_same_again(scorefollow: Run, tmp_path: Path) -> None:
+def test_the_network_says_the_same_again(scorefollow_here: Run, tmp_path: Path) -> None:
     sound, rate = soundfile.read(DEMO / "take.ogg", frames=5 * 44100)
     soundfile.write(tmp_path / "short.wav", sound.astype(np.float32), rate, subtype="FLOAT")
-    done = scorefollow(
+    done = scorefollow_here(
         "follow", DEMO / "score.pdf", "--audio", "short.wav", "--record", "takes", "--pages", "1"
     )
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "takes").iterdir()
     kept = json.loads((folder / "session.json").read_text())
     assert kept["settings"]["layout"] is None and kept["sound"]["rate"] == 22050
-    done = scorefollow("replay", folder, "--check")
+    done = scorefollow_here("replay", folder, "--check")
     assert done.returncode == 0, done.stderr
     weights = shutil.copy(kept["settings"]["weights"]["path"], tmp_path / "mine.safetensors")
-    done = scorefollow("replay", folder, "--check", "--weights", weights, "--html", "r.html")
+    done = scorefollow_here("replay", folder, "--check", "--weights", weights, "--html", "r.html")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "r.html").exists()
     kept["settings"]["weights"]["sha256"] = "0" * 64
     (folder / "session.json").write_text(json.dumps(kept))
-    done = scorefollow("replay", folder)
+    done = scorefollow_here("replay", folder)
     assert "the follower has other weights than when this was recorded" in done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jackd import SAMPLE_RATE, jack_server, needs_jackd, start, stop
+from jackd import SAMPLE_RATE, jack_server, needs_jackd, start_ready, stop
 from numpy.typing import NDArray
 
 from sf_plugin.audio.room import Room, find_hum, judge, measure
@@ -142,8 +142,7 @@ with client:
 @pytest.fixture
 def humming(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
     with jack_server(monkeypatch):
-        process = start(HUMMING)
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process = start_ready(HUMMING)
         yield process
         stop(process)
 

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 from conftest import ROOT, make_layout
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,26 +36,6 @@ from sf_plugin.score.model import Pages, Score
 from sf_plugin.score.places import Start
 from sf_plugin.session import Narrator, Session
 from sf_plugin.sinks import Sink
-
-
-@pytest.fixture
-def follower(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(ROOT / "examples" / "constant_tempo_follower"))
-    from constant_tempo_follower import ConstantTempo
-
-    return ConstantTempo()
-
-
-@pytest.fixture
-def score(layout: Layout) -> Score:
-    blank = np.full((1200, 848), 255, np.uint8)
-    return Score("two pages", Pages(2, lambda index: blank), layout)
-
-
-@pytest.fixture
-def take(wav: Path) -> tuple[NDArray[np.float64], int]:
-    samples, rate = soundfile.read(wav)
-    return samples, rate
 
 
 class Heard(Sink):
@@ -502,6 +483,39 @@ def test_a_page_that_the_score_has_not_cannot_be_shown(
         session.controls.show(3)
 
 
+def test_a_page_that_the_follower_does_not_know_ends_nothing(
+    follower: Any, score: Score, take: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Layout(make_layout(2).pages[:1])
+    prepare = follower.prepare
+    follower.prepare = lambda score, progress: prepare(replace(score, layout=first), progress)
+    session = _session(follower, score, take)
+    told: list[Event] = []
+    for event in session.events():
+        told.append(event)
+        if len(told) == 20:
+            session.controls.show(2)
+            session.controls.point(2, 0.5, 0.5)
+            session.controls.pause()
+    assert [event.action for event in told if isinstance(event, Control)] == ["pause"]
+    assert session.summary.seconds == pytest.approx(16.5)
+    assert caplog.text.count("there is no page 2 to show") == 2
+
+
+def test_the_page_shown_is_known_as_soon_as_a_wish_is_heeded(
+    follower: Any, score: Score, take: Any
+) -> None:
+    session = _session(follower, score, take)
+    shown = {}
+    for event in session.events():
+        match event:
+            case Position(time=time) if 2 < time < 2.1:
+                session.controls.show(2)
+            case Control() | PageTurn():
+                shown[event.type] = session.controls.shown
+    assert shown == {"control": 2, "page_turn": 2}
+
+
 def _session(follower: Any, score: Score, take: Any, sink: Sink | None = None) -> Session:
     sinks = [] if sink is None else [("heard", sink)]
     return Session(Samples(*take), follower, make_mapper(), score, sinks)
@@ -599,6 +613,32 @@ def test_a_sink_may_ask_the_session(follower: Any, score: Score, take: Any, real
     assert sink.controls.layout == score.layout
 
 
+class Patient(Heard):
+    """Does not close before another has."""
+
+    def __init__(self, other: Heard) -> None:
+        super().__init__()
+        self.other = other
+
+    def close(self) -> None:
+        for _ in range(500):
+            if self.other.closed:
+                super().close()
+                return
+            time.sleep(0.01)
+
+
+def test_who_is_long_at_its_end_keeps_nobody_else_from_ending(
+    follower: Any, score: Score, take: Any
+) -> None:
+    first = Heard()
+    last = Patient(first)
+    sinks = [("first", first), ("last", last)]
+    session = Session(Live(*take), follower, make_mapper(), score, sinks)
+    assert session.run().failed_sinks == []
+    assert (first.closed, last.closed) == (1, 1)
+
+
 class Behind(Live):
     """A source of which more and more waits, then less."""
 
@@ -621,7 +661,17 @@ def test_fewer_frames_are_listened_to_while_more_sound_waits(
     feed = follower.feed
     follower.feed = lambda block: paces.append(follower.hurry) or feed(block)
     summary = Session(source, follower, make_mapper(), score).run()
-    assert paces == [1, 1, 2, 4, 16, 16, 16, 16, 1, 1, 1]
+    assert paces == [1, 1, 2, 4, 40, 40, 40, 40, 1, 1, 1]
     assert summary.hurried_seconds == pytest.approx(16.5 * 6 / 11, abs=0.01)
     warned = [record.getMessage() for record in caplog.records]
     assert warned == ["the computer is too slow: some frames are passed over to keep up"]
+
+
+def test_being_too_slow_now_and_then_is_told_once(
+    follower: Any, score: Score, take: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Behind(*take)
+    source.waits = [0.3, 0.0] * 8
+    summary = Session(source, follower, make_mapper(), score).run()
+    assert summary.hurried_seconds == pytest.approx(16.5 / 2, abs=0.01)
+    assert caplog.text.count("the computer is too slow") == 1

@@ -13,17 +13,18 @@ import struct
 import sys
 import termios
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from conftest import EXAMPLE, Run, make_layout
 from rich.console import Console
 
 from sf_adapters.terminal_view import QUIETEST, TerminalView, bar, decibels, meter
 from sf_plugin.controls import Controls, Level
 from sf_plugin.positions import Position
+from sf_plugin.score.layout import Layout
 
-EXAMPLE = ("--follower", "constant-tempo")
 ROWS, COLUMNS = 24, 90
 ESCAPE = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|\x1b[()][A-Z0-9]|\x1b[=>]")
 
@@ -271,3 +272,25 @@ def test_the_picture_is_as_high_as_the_terminal() -> None:
         assert any("8a   beat 1.5   time 2   (page 3, system 2)" in line for line in lines)
         assert any(line.split() == ["tempo", "92"] for line in lines)
         assert "line 49" in "".join(lines)
+
+
+def test_a_measure_is_called_by_its_printed_number() -> None:
+    """After an upbeat; of two movements, that in which the music is."""
+    (page,) = make_layout(1, systems=2).pages
+    rows = [
+        replace(row, measures=tuple(replace(m, label=str(n)) for n, m in enumerate(row.measures)))
+        for row in page.systems
+    ]
+    view, controls = TerminalView(), Controls(1)
+    controls.layout = Layout((replace(page, systems=tuple(rows)),))
+    view.attach(controls)
+    for here, measure in ((None, 4), (3, 4), (7, 8)):
+        if here is not None:
+            view.emit(Position(1.0, 1, 0.5, 0.5, 1, here, "?", 1, None, None, 0.9, "tracking"))
+        for key in "g3\r":
+            view.press(key)
+        (wish,) = controls.taken()
+        assert (wish.action, wish.measure) == ("goto", measure)
+    for key in "g8\r":
+        view.press(key)
+    assert not list(controls.taken())

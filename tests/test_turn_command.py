@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Run
-from jackd import jack_server, needs_jackd, start, stop
+from jackd import needs_jackd, start_ready, stop
+from midi_peers import PEDAL, READER, lines, midi_server, press
 from mido import Message
 
 from sf_adapters.midi import PROFILES, parse_turn
@@ -23,53 +24,25 @@ pytest.importorskip("rtmidi", reason="python-rtmidi is not installed")
 
 PROGRAM = str(Path(sys.executable).parent / "scorefollow")
 
-READER = """
-import sys, mido
-port = mido.open_input("pages", virtual=True, client_name="Sheet Reader", callback=print)
-print("ready")
-sys.stdin.read()
-port.close()
-"""
-
-PEDAL = """
-import sys, mido
-port = mido.open_output("pedal", virtual=True, client_name="Foot Switch")
-print("ready")
-for line in sys.stdin:
-    port.send(mido.Message.from_str(line))
-"""
-
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("MIDO_BACKEND", "mido.backends.rtmidi/UNIX_JACK")
-    with jack_server(monkeypatch):
+    with midi_server(monkeypatch):
         yield
-
-
-def open_peer(code: str) -> subprocess.Popen[str]:
-    process = start(code)
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    return process
 
 
 @pytest.fixture
 def reader(server: None) -> Iterator[subprocess.Popen[str]]:
-    process = open_peer(READER)
+    process = start_ready(READER)
     yield process
     stop(process)
 
 
 @pytest.fixture
 def pedal(server: None) -> Iterator[subprocess.Popen[str]]:
-    process = open_peer(PEDAL)
+    process = start_ready(PEDAL)
     yield process
     stop(process)
-
-
-def lines(process: subprocess.Popen[str], count: int) -> list[str]:
-    assert process.stdout is not None
-    return [process.stdout.readline().removesuffix(" time=0\n") for _ in range(count)]
 
 
 @needs_jackd
@@ -127,7 +100,7 @@ def learn(pedal: subprocess.Popen[str], *presses: tuple[str, ...]) -> tuple[int,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert command.stderr is not None and pedal.stdin is not None
+    assert command.stderr is not None
     said = ""
     for messages in presses:
         line = ""
@@ -135,9 +108,7 @@ def learn(pedal: subprocess.Popen[str], *presses: tuple[str, ...]) -> tuple[int,
             line = command.stderr.readline()
             assert line, said
             said += line
-        for message in messages:
-            pedal.stdin.write(message + "\n")
-        pedal.stdin.flush()
+        press(pedal, *messages)
     out, rest = command.communicate(timeout=90)
     return command.returncode, out, said + rest
 

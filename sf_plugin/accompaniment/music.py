@@ -318,10 +318,8 @@ def choose(music: Music, part: str = "", without: str = "") -> Accompaniment:
     if not parts:
         raise ScoreError(f"{music.name}: nothing is left to be played: {_names(music)}")
     notes = sorted((n for one in parts for n in one.notes), key=lambda n: (n.start, n.pitch))
-    changes: list[Change] = []
-    for one in parts:
-        changes += [change for change in one.changes if change not in changes]
-    changes.sort(key=lambda change: change.at)
+    once = {id(change): change for one in parts for change in one.changes}
+    changes = sorted(once.values(), key=lambda change: change.at)
     starts = sorted({round(n.start, 4) for one in solo for n in one.notes})
     return Accompaniment(
         tuple(notes),

@@ -62,7 +62,8 @@ class Soloist:
         self.settings = settings or PredictionSettings()
         self.places: Places | None = None
         self.paused = False
-        self._intro = False
+        self._has_intro = self._intro = False
+        """Whether the music is there before the soloist, and whether it is yet to begin so."""
         self._tracker = BeatTracker(
             music.tempo_at(0.0), music.solo, holds=music.holds, settings=self.settings
         )
@@ -83,8 +84,8 @@ class Soloist:
         return places
 
     def begin(self) -> None:
-        """The music begins with the first sound, before the soloist does."""
-        self._intro = True
+        """The music begins with the first sound, before the soloist does; also after a reset."""
+        self._has_intro = self._intro = True
 
     def hear(self, event: Event, wall: float) -> None:
         """An event that came at a time of the wall."""
@@ -95,6 +96,7 @@ class Soloist:
                     self._hear(event)
                 case Control(action="reset"):
                     self._tracker.reset()
+                    self._intro = self._has_intro
                 case Control(action="pause"):
                     self.paused = True
                 case Control(action="resume"):

@@ -159,11 +159,17 @@ class SoundBuffer:
         self._watch = LevelWatch(name)
         self._open = self._closed = False
         self._pushed = self._overflowed = self._taken = 0.0
+        self._late = 0.0
+        """Seconds that the last sound was on its way."""
         self._filled = self._surplus = self._away = 0.0
 
     @property
     def waiting_seconds(self) -> float:
-        """Sound recorded and not yet taken."""
+        """Sound recorded and not yet taken, also where it is still on its way."""
+        return self._late + self._kept
+
+    @property
+    def _kept(self) -> float:
         return max(0.0, self._pushed - self._overflowed - self._taken)
 
     @property
@@ -186,13 +192,15 @@ class SoundBuffer:
         if not self._open or not len(samples):
             return
         seconds = len(samples) / rate
-        while self.waiting_seconds + seconds > BUFFER_SECONDS:
+        while self._kept + seconds > BUFFER_SECONDS:
             try:
                 oldest = self._queue.get_nowait()
             except Empty:
                 break
             self._overflowed += oldest.seconds
-        came = clock() if came is None else came
+        now = clock()
+        came = now if came is None else came
+        self._late = max(0.0, now - came)
         self._queue.put(_Chunk(samples, rate, seconds, came, self._pushed, lost))
         self._pushed += seconds
         self.absent = False
@@ -244,6 +252,7 @@ class SoundBuffer:
             try:
                 chunk = self._queue.get(timeout=POLL_SECONDS)
             except Empty:
+                self._late = 0.0
                 waited += POLL_SECONDS
                 if self.absent or waited >= PATIENCE_SECONDS:
                     missing = line.missing(clock())

@@ -181,13 +181,16 @@ class _Recorder:
                 continue
             mute += len(block.data) / (4 * self._channels * self._rate)
             if mute > check and self._may_vanish():
-                if not self._is_there():
-                    return
                 check = mute + min(mute, MOST_CHECK_SECONDS)
+                threading.Thread(target=self._end_if_gone, daemon=True).start()
 
     def _may_vanish(self) -> bool:
         """Whether a device that is gone still delivers zeros."""
         return self._device is not None and "JACK" in self._device.host_api
+
+    def _end_if_gone(self) -> None:
+        if not self._is_there():
+            self._queue.put(None)
 
     def _is_there(self) -> bool:
         """Ask another process: PortAudio sees what is new or gone only when it starts."""

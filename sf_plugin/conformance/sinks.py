@@ -10,7 +10,7 @@ from sf_plugin.conformance.rules import Rules, is_one_line, need
 from sf_plugin.conformance.samples import small_score
 from sf_plugin.controls import Controls
 from sf_plugin.errors import ScoreFollowerError
-from sf_plugin.lanes import Lane
+from sf_plugin.lanes import CLOSE_SECONDS, Lane
 from sf_plugin.positions import STATES, Control, Event, Jump, PageTurn, Position, StateChange
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.model import Score
@@ -132,7 +132,7 @@ def _in_a_lane(sink: Sink, score: Score, layout: Layout) -> None:
         lane.extend(layout)
         for event in EVENTS:
             lane.emit(event)
-    need(not failed, "it raised, or did not close in 5 s (see the log)")
+    need(not failed, f"it raised, or did not close in {CLOSE_SECONDS:g} s (see the log)")
 
 
 def _through_failure(sink: Sink, score: Score, layout: Layout) -> None:
