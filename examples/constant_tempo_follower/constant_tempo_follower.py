@@ -42,7 +42,8 @@ class ConstantTempo(Follower):
 
     def expect(self, page: int, x: float, y: float) -> None:
         places = [(number, system.bottom) for number, system in self.systems]
-        self.first = next(i for i, place in enumerate(places) if place >= (page, y))
+        below = (i for i, place in enumerate(places) if place >= (page, y))
+        self.first = next(below, len(places) - 1)
         self.reset()
 
     def feed(self, samples: NDArray[np.float32]) -> Iterator[Estimate]:

@@ -1,8 +1,10 @@
-"""How well repeat signs and endings are read off pages whose layout is detected.
+"""How well repeat signs, endings, da capo and the like are read off pages.
 
     python -m sf_plugin.evaluation.signs SET --use valid
+    python -m sf_plugin.evaluation.signs SET --use valid --put-marks /usr/share/fonts
 
-A sign is found if a measure has it that is the true one.
+Layouts are detected, and a sign is found if a measure has it that is the true one.  The
+second command puts marks on the pages first, as few pieces have any.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sf_plugin.dataset.mark_pages import families, find_fonts, put_marks_on
 from sf_plugin.dataset.paper import PAPERS, spoil_engraving
 from sf_plugin.dataset.shards import ShardSet
 from sf_plugin.dataset.truth_layout import measures_of_engraving
@@ -30,6 +33,11 @@ SIGNS: dict[str, Callable[[Measure], bool]] = {
     "repeat end": lambda measure: measure.repeat_end,
     "ending 1": lambda measure: measure.volta == "1",
     "ending 2": lambda measure: measure.volta == "2",
+    "segno": lambda measure: "segno" in measure.signs,
+    "coda": lambda measure: "coda" in measure.signs,
+    "fine": lambda measure: "fine" in measure.signs,
+    "da capo": lambda measure: "da capo" in measure.signs,
+    "dal segno": lambda measure: "dal segno" in measure.signs,
 }
 
 
@@ -57,13 +65,24 @@ def _boxes(page: PageLayout, has: Callable[[Measure], bool]) -> Boxes:
 
 
 def read_signs(
-    encoder: PageEncoder, shards: ShardSet, use: Sequence[str], paper: str, seed: int = 0
+    encoder: PageEncoder,
+    shards: ShardSet,
+    use: Sequence[str],
+    paper: str,
+    seed: int = 0,
+    fonts: Sequence[Sequence[Path]] = (),
 ) -> tuple[dict[str, Matches], int]:
-    """The signs of all pieces for a use on a paper, and how many pages they have."""
+    """The signs of all pieces for a use on a paper, and how many pages they have.
+
+    With `fonts`, marks in these are put on the pages first.
+    """
     counts = dict.fromkeys(SIGNS, Matches())
     pages = 0
     for entry in shards.of_use(*use):
         engraving = shards.load(entry.name)
+        if fonts:
+            rng = np.random.default_rng((seed, zlib.crc32(entry.name.encode()), 3))
+            engraving = put_marks_on(engraving, fonts, rng)
         if paper != "engraved":
             rng = np.random.default_rng((seed, zlib.crc32(entry.name.encode()), 2))
             engraving = spoil_engraving(engraving, rng, PAPERS[paper])
@@ -81,16 +100,20 @@ def main() -> None:
     parser.add_argument("--use", default="valid", help="which part of it (%(default)s)")
     parser.add_argument("--paper", nargs="+", choices=PAPERS, default=list(PAPERS))
     parser.add_argument("--weights", type=Path, default=SHIPPED)
+    parser.add_argument(
+        "--put-marks", metavar="FOLDER", nargs="+", type=Path, default=[],
+        help="put marks in fonts of these folders on the pages first",
+    )  # fmt: skip
     args = parser.parse_args()
     encoder = PageEncoder(load_weights(args.weights))
     shards = ShardSet(args.set)
+    fonts = families(find_fonts(args.put_marks)) if args.put_marks else []
     for paper in args.paper:
-        counts, pages = read_signs(encoder, shards, args.use.split(","), paper)
+        counts, pages = read_signs(encoder, shards, args.use.split(","), paper, fonts=fonts)
         cells = [
-            f"{name} {m.same} of {m.true}, {(m.found - m.same) / max(pages, 1):.3f} false a page"
-            for name, m in counts.items()
+            f"{name} {m.same} of {m.true}, {m.found - m.same} false" for name, m in counts.items()
         ]
-        print(f"{paper}: {'; '.join(cells)}", flush=True)
+        print(f"{paper}, {pages} pages: {'; '.join(cells)}", flush=True)
 
 
 if __name__ == "__main__":
