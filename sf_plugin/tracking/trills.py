@@ -44,11 +44,11 @@ class Trill:
             self._heard.popleft()
         again = 0.0
         if struck > STRUCK:
-            mine = np.sqrt(belief)
+            mine: Floats = np.sqrt(belief)
             before = [likely for at, likely in self._heard if time - at >= SOON]
             if before:
                 again = float(max(likely @ mine for likely in before))
-            self._heard.append((time, struck * mine))
+            self._heard.append((time, mine * np.float32(struck)))
         fade = min(passed / MEMORY, 1.0)
         self._average += fade * (again * struck * 2 - self._average)
         sure = (self._average - BEGINS) / (SURE - BEGINS)

@@ -38,15 +38,19 @@ from sf_plugin.training.loader import CachedSet, stream
 from sf_plugin.unet.mark_reader import CELL, KINDS, MarkReader, save_reader, scaled
 from sf_plugin.unet.pages import bf16_is_fast
 
-PART = 32, 32
+PART = 16, 24
 """Rows and columns of cells in a part of a page."""
-BATCH = 16
-AT_MARK = 0.5
-"""Share of parts that hold a mark."""
+BATCH = 24
+AT_MARK = 0.6
+"""Share of parts that hold a mark; the others hold other ink."""
+INKED = 90
+"""Ink of a cell, of 255, from which it is not empty."""
 RARE = 2.0
 """What a cell of a mark weighs."""
 REPORT = 100
 """Steps after which the mean loss is told."""
+MOST_OTHERS = 1500
+"""Cells of a page that are kept for the other parts."""
 STRENGTHS = 0.6, 1.25
 """Times a part's ink."""
 
@@ -142,11 +146,19 @@ def make_pages(
     return made
 
 
-@dataclass(frozen=True)
 class Parts:
     """Draws parts of pages, a share of them with a mark in sight."""
 
-    pages: Sequence[MarkedPage]
+    def __init__(self, pages: Sequence[MarkedPage], rng: np.random.Generator) -> None:
+        self.pages = pages
+        self._marks, self._others = [], []
+        for page in pages:
+            rows, columns = page.shown.shape
+            cells = page.ink.reshape(rows, CELL[0], columns, CELL[1]).max((1, 3))
+            mark = (page.shown > 0) & (page.shown < UNKNOWN)
+            self._marks.append(np.argwhere(mark).astype(np.int16))
+            other = np.argwhere((cells >= INKED) & (page.shown == 0)).astype(np.int16)
+            self._others.append(rng.permutation(other)[:MOST_OTHERS])
 
     def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(BATCH, 1, height, width) ink and (BATCH, rows, columns) what it shows."""
@@ -154,12 +166,13 @@ class Parts:
         return torch.from_numpy(np.stack(inks))[:, None], torch.from_numpy(np.stack(shown))
 
     def _one(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        page = self.pages[int(rng.integers(len(self.pages)))]
-        marks = np.argwhere((page.shown > 0) & (page.shown < UNKNOWN))
+        number = int(rng.integers(len(self.pages)))
+        page, marks = self.pages[number], self._marks[number]
+        cells = marks if len(marks) and rng.random() < AT_MARK else self._others[number]
         low = np.maximum(np.array(page.shown.shape) - PART, 0)
         at = rng.integers(0, low + 1)
-        if len(marks) and rng.random() < AT_MARK:
-            at = np.clip(marks[rng.integers(len(marks))] - rng.integers(0, PART), 0, low)
+        if len(cells):
+            at = np.clip(cells[rng.integers(len(cells))] - rng.integers(0, PART), 0, low)
         (row, column), (rows, columns) = at.tolist(), PART
         shown = np.full(PART, UNKNOWN, np.int64)
         ink = np.zeros((rows * CELL[0], columns * CELL[1]), np.float32)
@@ -176,7 +189,8 @@ def train(
     reader: MarkReader, pages: Sequence[MarkedPage], steps: int, seed: int, rate: float = 4e-3
 ) -> list[float]:
     """Teach it what cells show; the loss of every step."""
-    parts, rng, bf16 = Parts(pages), np.random.default_rng(seed), bf16_is_fast()
+    rng, bf16 = np.random.default_rng(seed), bf16_is_fast()
+    parts = Parts(pages, rng)
     optimiser = torch.optim.AdamW(reader.parameters(), rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
     weight = torch.full((len(KINDS),), RARE)
@@ -210,7 +224,7 @@ def main() -> None:
         help="with font files, besides LilyPond's (default /usr/share/fonts)",
     )  # fmt: skip
     parser.add_argument("--pages", type=int, default=1200, help="to learn from (%(default)s)")
-    parser.add_argument("--steps", type=int, default=5000, help="(%(default)s)")
+    parser.add_argument("--steps", type=int, default=8000, help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="that make pages (%(default)s)")
     args = parser.parse_args()
