@@ -70,7 +70,7 @@ def data_uri(image: PageImage) -> str:
     levels = Image.fromarray(image // 16, "P")
     levels.putpalette([level * 17 for level in range(16) for _ in range(3)])
     buffer = io.BytesIO()
-    levels.save(buffer, "PNG", optimize=True, bits=4)
+    levels.save(buffer, "PNG", bits=4)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
