@@ -271,7 +271,8 @@ def test_no_fluidsynth(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_fluidsynth
-def test_soundfonts_and_drivers_that_are_none(tmp_path: Path) -> None:
+def test_soundfonts_and_drivers_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sf_adapters.fluidsynth.START_SECONDS", 60)  # for a slow machine
     with pytest.raises(SinkError, match=r"soundfont /none\.sf2: there is no such file"):
         Synthesizer("/none.sf2").open()
     with pytest.raises(SinkError, match="fluidsynth does not start"):

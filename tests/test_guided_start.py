@@ -53,10 +53,10 @@ class Terminal:
 
         A signal that comes just before Python reads is noticed only when the read is over.
         """
-        for _ in range(PATIENCE):
+        for _ in range(3):
             leave()
             try:
-                self.process.wait(1)
+                self.process.wait(PATIENCE / 3)
                 break
             except subprocess.TimeoutExpired:
                 pass

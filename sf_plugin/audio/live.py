@@ -34,7 +34,7 @@ SETTLE_SECONDS = 1.0
 MOST_DRIFT_SECONDS = 0.02
 """In `SETTLE_SECONDS`; a device's clock differs less from ours."""
 
-MOST_HASTE_SECONDS = 0.0003
+MOST_HASTE_SECONDS = 0.00015
 """In `SETTLE_SECONDS`, of a device's clock before ours.  Sound that is further ahead is so because
 too much silence was put before it, by a block that came late after a loss: the next silence is
 shorter by that."""
