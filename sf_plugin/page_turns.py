@@ -73,7 +73,8 @@ class TurnSettings:
         printed: seconds the music must be at a place that is not shown, where print leads:
             the next page after the end of this one, or back from a repeat sign.  Less
             certain seconds count less.
-        rested: the same where a repeat is passed over, and after a stand of `rest` seconds.
+        passed_over: the same where a repeat could have been taken, and was not.
+        rested: the same after a stand of `rest` seconds.
         elsewhere: the same anywhere else.
         rest: seconds.
         doubt: seconds of being unsure after which a stay begins anew.
@@ -88,6 +89,7 @@ class TurnSettings:
     confidence: float = 0.6
     agreement: float = 0.1
     printed: float = 0.5
+    passed_over: float = 0.2
     rested: float = 0.8
     elsewhere: float = 1.2
     rest: float = 0.5
@@ -348,7 +350,7 @@ class PageTurner:
             return settings.elsewhere
         if self._reads_on(seen, come_to):
             last = self._pages[seen.page].systems[-1:]
-            return settings.rested if self._goes_back(last, seen) else settings.printed
+            return settings.passed_over if self._goes_back(last, seen) else settings.printed
         roads = self._roads.get(seen.measure or 0, ())
         if any(0 <= (come_to.measure or 0) - enter <= 1 for enter in roads):
             return settings.printed

@@ -287,7 +287,7 @@ def test_a_repeat_that_is_not_taken_is_turned_for_when_the_music_goes_on() -> No
     layout = make_layout(2, repeat_start={5}, repeat_end={8})
     heard = play(layout, 6.0, systems=[0, 1, 2])
     (made,) = turns(PageTurner(layout), heard)
-    assert made.time - 12.0 == pytest.approx(TurnSettings().rested, abs=0.1)
+    assert made.time - 12.0 == pytest.approx(TurnSettings().passed_over, abs=0.1)
 
 
 def test_a_long_last_note_is_waited_for_no_longer_than_it_takes() -> None:
