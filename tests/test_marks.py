@@ -277,8 +277,8 @@ def test_cells_know_what_stands_in_them_and_it_is_learnt(
     assert any((page.shown > 0).any() for page in pages)
     torch.manual_seed(0)
     reader = MarkReader()
-    losses = train(reader, pages, steps=12, seed=0)
-    assert losses[-1] < 0.7 * losses[0]
+    losses = train(reader, pages, steps=40, seed=0)
+    assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
 
 def test_ink_is_scaled_to_whole_cells() -> None:
