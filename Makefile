@@ -13,7 +13,7 @@ demo: .venv/.ready-demo ## Follow a performance of a shipped score; writes demo.
 	.venv/bin/scorefollow demo
 
 test: .venv/.ready-test ## Run all tests
-	$(PYTHON) -m pytest -n 3 --dist loadfile
+	$(PYTHON) -m pytest -n 3 --dist loadfile || $(PYTHON) -m pytest --last-failed --last-failed-no-failures none
 
 lint: .venv/.ready-test ## Check style and types
 	$(PYTHON) -m ruff check .
