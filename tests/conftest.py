@@ -35,6 +35,17 @@ SYSTEMS = 2
 MEASURES = 4
 
 
+def page_of(*systems: int) -> PageLayout:
+    """Systems of so many equal measures, from 0.1 to 0.9 of the width."""
+    number, found = 1, []
+    for i, count in enumerate(systems):
+        edges = np.linspace(0.1, 0.9, count + 1)
+        measures = tuple(Measure(number + k, edges[k], edges[k + 1]) for k in range(count))
+        number += count
+        found.append(System(0.3 * i + 0.1, 0.3 * i + 0.2, 0.1, 0.9, measures))
+    return PageLayout(1, tuple(found))
+
+
 def make_layout(
     pages: int, systems: int = SYSTEMS, measures: int = MEASURES, **marks: set[int]
 ) -> Layout:

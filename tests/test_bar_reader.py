@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Run
+from conftest import Run, page_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -53,17 +53,6 @@ def two_staves(slope: float, top: float = 90.0) -> Staves:
         torch.tensor([0, 0]),
         torch.tensor([[0, 4], [0, 4]]),
     )
-
-
-def page_of(*systems: int) -> PageLayout:
-    """Systems of so many equal measures, from 0.1 to 0.9 of the width."""
-    number, found = 1, []
-    for i, count in enumerate(systems):
-        edges = np.linspace(0.1, 0.9, count + 1)
-        measures = tuple(Measure(number + k, edges[k], edges[k + 1]) for k in range(count))
-        number += count
-        found.append(System(0.3 * i + 0.1, 0.3 * i + 0.2, 0.1, 0.9, measures))
-    return PageLayout(1, tuple(found))
 
 
 @settings(max_examples=40, deadline=None)

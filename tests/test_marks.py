@@ -8,7 +8,7 @@ import pymupdf
 import pytest
 import soundfile
 import torch
-from conftest import Run
+from conftest import Run, page_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -28,7 +28,7 @@ from sf_plugin.dataset.truth_layout import measures_of_engraving
 from sf_plugin.demo import ASSETS, load_truth
 from sf_plugin.errors import WeightsError
 from sf_plugin.positions import Position, event_from_json
-from sf_plugin.score.layout import Layout, Measure, PageLayout, System
+from sf_plugin.score.layout import Layout, Measure
 from sf_plugin.score.load import load_score
 from sf_plugin.score.structure import find_roads
 from sf_plugin.training import train_marks
@@ -46,11 +46,11 @@ from sf_plugin.unet.mark_reader import (
     load_reader,
     measure_of,
     once,
-    save_reader,
     scaled,
     with_marks,
 )
 from sf_plugin.unet.staff_reader import CELL_PIXELS, Staves
+from sf_plugin.unet.weights import save_halves
 
 torch.set_num_threads(1)
 
@@ -67,17 +67,6 @@ def staves_at(*tops: float, slope: float = 0.0) -> Staves:
     x = CELL_PIXELS * (torch.arange(WIDTH // CELL_PIXELS) + 0.5) - WIDTH / 2
     lines = [torch.stack([top + slope * x, top + 4 * SPACE + slope * x]) for top in tops]
     return Staves(torch.stack(lines), torch.arange(len(tops)), torch.zeros(len(tops), 2))
-
-
-def page_of(*systems: int) -> PageLayout:
-    """Systems of so many equal measures, from 0.1 to 0.9 of the width."""
-    number, found = 1, []
-    for i, count in enumerate(systems):
-        edges = np.linspace(0.1, 0.9, count + 1)
-        measures = tuple(Measure(number + k, edges[k], edges[k + 1]) for k in range(count))
-        number += count
-        found.append(System(0.4 * i + 0.2, 0.4 * i + 0.3, 0.1, 0.9, measures))
-    return PageLayout(1, tuple(found))
 
 
 def shown(*words: tuple[str, int, int, int]) -> np.ndarray:
@@ -214,7 +203,7 @@ def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not the weights"):
         load_reader(path)
     reader = MarkReader().eval()
-    save_reader(reader, path)
+    save_halves(reader, path)
     ink = torch.rand(1, 1, 64, 128)
     with torch.inference_mode():
         torch.testing.assert_close(load_reader(path)(ink), reader(ink), atol=0.02, rtol=0.02)

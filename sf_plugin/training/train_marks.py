@@ -35,8 +35,9 @@ from sf_plugin.dataset.registry import TRAIN
 from sf_plugin.dataset.shards import ShardSet
 from sf_plugin.training.data import CANVAS
 from sf_plugin.training.loader import CachedSet, stream
-from sf_plugin.unet.mark_reader import CELL, KINDS, MarkReader, save_reader, scaled
+from sf_plugin.unet.mark_reader import CELL, KINDS, MarkReader, scaled
 from sf_plugin.unet.pages import bf16_is_fast
+from sf_plugin.unet.weights import save_halves
 
 PART = 16, 24
 """Rows and columns of cells in a part of a page."""
@@ -234,7 +235,7 @@ def main() -> None:
     pages = make_pages(ShardSet(args.set), fonts, args.pages, args.seed, args.workers)
     reader = MarkReader()
     train(reader, pages, args.steps, args.seed + 1)
-    save_reader(reader, args.out)
+    save_halves(reader, args.out)
 
 
 if __name__ == "__main__":

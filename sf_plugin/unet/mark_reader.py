@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,9 +54,10 @@ BESIDE = 2.5
 """Staff spaces before a bar line from which a segno or coda belongs to the measure after it,
 and beside one where a da capo or a fine ends that belongs to the measure before it."""
 
-Floats = NDArray[np.float32]
 CLOSE = 1.5
 """Staff spaces beside a bar line at which words begin that are about the measure before it."""
+
+Floats = NDArray[np.float32]
 
 
 def scaled(ink: Floats, space: float) -> Floats:
@@ -285,18 +286,6 @@ def measure_of(measures: Sequence[Measure], mark: Mark, width: int, space: float
     if len(crossed):
         return int(crossed[-1])
     return min(int(np.searchsorted(right, middle)), len(measures) - 1)
-
-
-def save_reader(reader: MarkReader, path: Path) -> None:
-    """Write half-precision weights beside `path`, then rename."""
-    partial = path.with_name(path.name + ".partial")
-    state = reader.state_dict()
-    counts = {name: v for name, v in state.items() if not v.is_floating_point()}
-    save_file(
-        counts | {n: v.half().contiguous() for n, v in state.items() if n not in counts}, partial
-    )
-    partial.chmod(0o644)
-    partial.replace(path)
 
 
 def load_reader(path: Path = SHIPPED) -> MarkReader:

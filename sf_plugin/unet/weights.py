@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from sf_plugin.errors import WeightsError
 from sf_plugin.unet.config import UNetConfig
@@ -19,9 +20,16 @@ SHIPPED = Path(__file__).with_name("default.safetensors")
 
 def save_weights(net: ScoreUNet, path: Path) -> None:
     """Write half-precision weights beside `path`, then rename."""
-    tensors = {name: value.half().contiguous() for name, value in net.state_dict().items()}
+    save_halves(net, path, {"version": str(VERSION), "config": json.dumps(net.config.to_dict())})
+
+
+def save_halves(net: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """The same of any network; what it counts stays whole numbers."""
+    tensors = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in net.state_dict().items()
+    }
     partial = path.with_name(path.name + ".partial")
-    metadata = {"version": str(VERSION), "config": json.dumps(net.config.to_dict())}
     save_file(tensors, partial, metadata)
     partial.chmod(0o644)
     partial.replace(path)
