@@ -217,7 +217,9 @@ def mask_losses(
         chosen = int(torch.randint(len(sample.target_frames), ()))
         number, last = sample.target_frames[chosen].tolist()
         first = max(0, last + 1 - STRETCH)
-        z, _ = net.audio(sample.frames[number : number + 1, first : last + 1])
+        with torch.autocast(device.type, torch.bfloat16):
+            z, _ = net.audio(sample.frames[number : number + 1, first : last + 1])
+        z = z.float()
         heard = sample.heard[number : number + 1, first : last + 1].flatten(2).float()
         terms["audio"].append(sparse_bce(net.heard_logits(z), heard, 3.0))
         performance, frame = sample.target_frames.T
