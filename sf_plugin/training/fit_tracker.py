@@ -24,7 +24,7 @@ from sf_plugin.positions import Position
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.measures import PlainMapper
 from sf_plugin.score.model import Score
-from sf_plugin.score.structure import find_roads
+from sf_plugin.score.structure import Roads, find_roads
 from sf_plugin.tracking.document import DocumentOnsets
 from sf_plugin.tracking.smoothing import Hearing, frames_of
 from sf_plugin.tracking.tracker import Tracker, TrackerConfig
@@ -84,9 +84,12 @@ def listen(pieces: Sequence[EngravedPiece], weights: Path) -> list[Heard]:
     return out
 
 
-def follow(heard: Heard, config: TrackerConfig) -> tuple[list[Position], NDArray[np.float64]]:
-    """Positions, and the (frames, 3) signs of confidence."""
-    tracker = Tracker(heard.document, heard.fps, config, find_roads(heard.layout))
+def follow(
+    heard: Heard, config: TrackerConfig, roads: Roads | None = None
+) -> tuple[list[Position], NDArray[np.float64]]:
+    """Positions, and the (frames, 3) signs of confidence; `roads` if not those of the layout."""
+    roads = find_roads(heard.layout) if roads is None else roads
+    tracker = Tracker(heard.document, heard.fps, config, roads)
     mapper = PlainMapper()
     mapper.open(heard.layout)
     positions, signs = [], []
