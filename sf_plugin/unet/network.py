@@ -311,6 +311,8 @@ class ScoreUNet(nn.Module):
         nn.init.constant_(self.heard_pitches.bias, RARE)
         if config.readout == "pixels":
             self.mask = nn.Conv2d(self.page.out, 1, 1)
+            assert self.mask.bias is not None
+            nn.init.constant_(self.mask.bias, RARE)
         else:
             self.pitch_maps = nn.Conv2d(self.page.out, PITCHES, 1)
             self.maps = nn.Conv2d(self.page.out, len(MAP_NAMES), 1)
