@@ -42,6 +42,7 @@ def hearing(sharpness: float, seconds_a_note: float = 0.4, seed: int = 0) -> Hea
         np.ones(NOTES, np.float32),
         np.arange(NOTES) % 2 == 0,
         np.arange(NOTES) // 2 + 1,
+        np.arange(NOTES),
     )
     frames = round(NOTES * seconds_a_note * FPS)
     time = np.arange(frames) / FPS

@@ -22,6 +22,7 @@ from sf_plugin.score.layout import Layout, Measure, PageLayout, System
 from sf_plugin.score.load import load_score
 from sf_plugin.score.model import Pages, Score
 from sf_plugin.score.places import choose_pages
+from sf_plugin.tracking.twins import AROUND
 from sf_plugin.unet.follower import UNetFollower
 from sf_plugin.unet.plugin import make_unet, register_followers
 from sf_plugin.unet.weights import save_weights
@@ -491,3 +492,18 @@ def test_the_place_is_kept_where_frames_are_passed_over(
         if a.state == "tracking"
     ]
     assert np.mean(np.array(apart) < 0.05) > 0.9
+
+
+def test_a_page_that_comes_again_is_known_by_its_notes(
+    demo: tuple[UNetFollower, NDArray[np.float32], list[Estimate]],
+) -> None:
+    pages = load_score(ASSETS / "score.pdf").pages
+    follower = UNetFollower()
+    follower.prepare(Score("first, second, first", [pages[0], pages[1], pages[0]]))
+    kind, page = follower.document.kind, follower.document.page
+    first, second, again = (np.flatnonzero(page == number) for number in (1, 2, 3))
+    inside = slice(AROUND, len(first) - AROUND)
+    assert kind[again[inside]].tolist() == kind[first[inside]].tolist()
+    assert not np.isin(kind[second], kind[first]).all()
+    alone = demo[0].document.kind
+    assert len(np.unique(alone)) > 0.8 * len(alone)

@@ -39,6 +39,7 @@ def make_document(beats: Sequence[float]) -> DocumentOnsets:
         np.array(beats, np.float32),
         index % 3 == 0,
         index // 3 + 1,
+        index,
     )
 
 

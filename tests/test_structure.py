@@ -188,6 +188,7 @@ def document_of(measures: int) -> DocumentOnsets:
         np.ones(len(onset), np.float32),
         onset % NOTES == 0,
         onset // NOTES + 1,
+        onset,
     )
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -47,6 +47,7 @@ class Page:
     x: np.ndarray
     system: np.ndarray
     beats: np.ndarray
+    twins: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
 
 def make_page(number: int, systems: int, beats: Sequence[float]) -> Page:

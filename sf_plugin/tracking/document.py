@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sf_plugin.score.layout import PageLayout
+from sf_plugin.tracking.twins import Pairs, kinds
 
 
 class PageOnsets(Protocol):
@@ -23,6 +24,8 @@ class PageOnsets(Protocol):
     def system(self) -> NDArray[np.int64]: ...
     @property
     def beats(self) -> NDArray[np.float32]: ...
+    @property
+    def twins(self) -> Pairs: ...
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class DocumentOnsets:
         beats: quarter notes until the next.
         opens: whether it is the first of its measure.
         measure: within the document, from 1; never falls, and is 0 before the first.
+        kind: the same number where the same is printed before and after: see
+            `sf_plugin.tracking.twins`.
     """
 
     page: NDArray[np.int32]
@@ -46,6 +51,7 @@ class DocumentOnsets:
     beats: NDArray[np.float32]
     opens: NDArray[np.bool_]
     measure: NDArray[np.int64]
+    kind: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -70,6 +76,7 @@ class DocumentOnsets:
             np.concatenate([p.beats for p in pages]),
             np.concatenate(opens),
             np.maximum.accumulate(np.concatenate(measure)),
+            kinds(sum(len(p.x) for p in pages), [p.twins for p in pages]),
         )
 
     def part(self, onsets: slice) -> DocumentOnsets:

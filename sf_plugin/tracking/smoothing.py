@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sf_plugin.followers import Progress, no_progress
 from sf_plugin.positions import Estimate
-from sf_plugin.tracking.tracker import LEAVE_END, Floats, Leap, Tracker, softmax
+from sf_plugin.tracking.tracker import LEAVE_END, Floats, Leap, Tracker
 
 Flags = NDArray[np.bool_]
 
@@ -134,7 +134,7 @@ class Smoother(Tracker):
             if step is None:
                 continue
             leap, struck = step
-            heard = softmax(logits)
+            heard = self.heard(logits)
             evidence = self.evidence(heard, struck)
             belief = self.move(belief, leap, heard, struck) * evidence[self.onset_of]
             belief /= belief.sum()

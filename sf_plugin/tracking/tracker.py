@@ -225,6 +225,10 @@ class Tracker:
         self._likely = likely.astype(np.float32)
         self._anywhere = np.zeros((count, len(self.onset_of)), np.float32)
         self._anywhere[:, self.first_place] = self._likely / count
+        _, self._kind, self._of_kind = np.unique(
+            document.kind, return_inverse=True, return_counts=True
+        )
+        self._twins = len(self._of_kind) < len(document)
         self._reach = int(max(self._speeds)) + 2
         self._length = np.minimum(counts / STEPS, 1)[self.onset_of].astype(np.float32)
         self._comes = _comes_to_another(self.onset_of, self._reach) * self._length
@@ -354,12 +358,24 @@ class Tracker:
         if memory.state == "waiting" and (quiet or struck < 0.5) and not memory.confidence:
             return self._estimate(time)
         if memory.quiet_since is None or time - memory.quiet_since <= config.pause:
-            heard = softmax(logits)
+            heard = self.heard(logits)
             struck *= memory.trill.fresh(heard, struck, time)
             self._listen_for_notes(struck, time)
             self._hear(logits, heard, struck, rested)
         self._judge(time)
         return self._estimate(time)
+
+    def heard(self, logits: Floats) -> Floats:
+        """A frame's (onsets,) logits to the network's belief, the same for onsets that read alike.
+
+        How well each of them happens to be read would tell the wrong one from the right one,
+        note after note.
+        """
+        likely = softmax(logits)
+        if not self._twins:
+            return likely
+        of_kind = np.bincount(self._kind, likely) / self._of_kind
+        return of_kind[self._kind].astype(np.float32)
 
     def _leap(self, heard: Floats, struck: float, rested: bool) -> Leap:
         memory, config = self._memory, self.config

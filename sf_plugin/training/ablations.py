@@ -41,12 +41,14 @@ class Ablation:
         config: how the path may move; None where there is no path and every frame's
             likeliest onset is said.
         signs: whether repeats and the like are followed as printed.
+        twins: whether onsets that read alike are heard alike.
         every: of so many frames one is heard.
     """
 
     silent: tuple[str, ...] = ()
     config: TrackerConfig | None = SHIPS
     signs: bool = True
+    twins: bool = True
     every: int = 1
 
 
@@ -54,6 +56,7 @@ ABLATIONS = {
     "as it ships": Ablation(),
     "no path: the likeliest onset of every frame": Ablation(config=None),
     "no jumps": Ablation(config=replace(SHIPS, jump=0.0, pause_jump=0.0, search=0.0)),
+    "no twins": Ablation(twins=False),
     "no signs": Ablation(signs=False),
     "no waiting for the next note": Ablation(config=replace(SHIPS, unheard=0.0)),
     "all frames alike": Ablation(config=replace(SHIPS, trust=4.0, accent=0.0)),
@@ -110,6 +113,9 @@ def followed(heard: Heard, ablation: Ablation) -> list[Position]:
     if ablation.every > 1:
         hearing = thinned(heard.hearing, ablation.every)
         heard = replace(heard, hearing=hearing, fps=heard.fps / ablation.every)
+    if not ablation.twins:
+        alone = np.arange(len(heard.document))
+        heard = replace(heard, document=replace(heard.document, kind=alone))
     if ablation.config is None:
         return likeliest(heard)
     return follow(heard, ablation.config, None if ablation.signs else NO_ROADS)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from sf_plugin.score.layout import Layout, PageLayout
 from sf_plugin.score.layout_detection import detect_page
 from sf_plugin.score.model import PageImage
 from sf_plugin.score.staff_lines import find_lines
+from sf_plugin.tracking.twins import Pairs
 from sf_plugin.unet.mark_reader import load_reader
 from sf_plugin.unet.network import Onsets, ScoreUNet, SystemRows
 from sf_plugin.unet.staff_reader import PITCHES, Staves, cut_out, start_columns
@@ -85,6 +86,8 @@ class EncodedPage:
         at: (onsets,) their columns on `grid`.
         system: (onsets,) on the page, from 0.
         beats: (onsets,) quarter notes until the next.
+        twins: (pairs, 2) onsets that read alike, of this page or earlier ones, numbered
+            in the document.
     """
 
     layout: PageLayout
@@ -94,6 +97,12 @@ class EncodedPage:
     at: NDArray[np.int64]
     system: NDArray[np.int64]
     beats: NDArray[np.float32]
+    twins: Pairs = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+
+    @property
+    def pitches(self) -> NDArray[np.float32]:
+        """(onsets, 88) what begins there, of about unit length."""
+        return np.asarray(self.onsets.key[:, -PITCHES:].numpy(), np.float32)
 
     @property
     def x(self) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
@@ -13,6 +14,7 @@ from sf_plugin.errors import ScoreError
 from sf_plugin.followers import Reading
 from sf_plugin.score.layout import Layout
 from sf_plugin.score.model import Score
+from sf_plugin.tracking.twins import TwinFinder
 from sf_plugin.unet.network import ScoreUNet
 from sf_plugin.unet.pages import EncodedPage, PageEncoder
 
@@ -27,7 +29,7 @@ with them."""
 
 
 class PageReader:
-    """Reads the pages of a score in order, and numbers their measures.
+    """Reads the pages of a score in order, numbers their measures, and notes what comes again.
 
     Raises:
         ScoreError: the score's layout is another score's.
@@ -38,6 +40,7 @@ class PageReader:
         self._score = score
         self._known = score.layout.pages if score.layout is not None else None
         self._measures = 0
+        self._twins = TwinFinder()
         if self._known is not None and len(self._known) != len(score.pages):
             raise ScoreError(
                 f"{score.name}: the layout has {len(self._known)} pages, the score "
@@ -52,9 +55,10 @@ class PageReader:
         """
         known = self._known[index] if self._known is not None else None
         page = self._encoder(self._score.pages[index], index + 1, self._measures + 1, known)
-        if page is not None:
-            self._measures += sum(len(system.measures) for system in page.layout.systems)
-        return page
+        if page is None:
+            return None
+        self._measures += sum(len(system.measures) for system in page.layout.systems)
+        return replace(page, twins=self._twins.add(page.pitches))
 
 
 class LaterPages(Reading):
