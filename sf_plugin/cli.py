@@ -74,7 +74,6 @@ def _parser() -> argparse.ArgumentParser:
         demo,
         devices_command,
         doctor_command,
-        evaluate_command,
         follow_command,
         layout_command,
         new_plugin_command,
@@ -84,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         turn_command,
     )
     from sf_plugin.dataset import commands as dataset_commands
+    from sf_plugin.evaluation import command as evaluate_command
     from sf_plugin.training import command as train_command
 
     parser = argparse.ArgumentParser(

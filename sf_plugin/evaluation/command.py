@@ -1,142 +1,132 @@
-"""What `scorefollow evaluate` does, from its words to the report."""
+"""`scorefollow evaluate`: how well a follower follows."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import importlib
-import pkgutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from sf_plugin.errors import ScoreError, ScoreFollowerError
-from sf_plugin.evaluation import importers
-from sf_plugin.evaluation.baselines import BASELINES
-from sf_plugin.evaluation.conditions import CONDITIONS
-from sf_plugin.evaluation.engraved import Setting, find_pieces
-from sf_plugin.evaluation.evaluate import Contestant, Task, evaluate
-from sf_plugin.evaluation.following import Outcome
-from sf_plugin.evaluation.html import Drawn, html, worst
-from sf_plugin.evaluation.report import make_report
-from sf_plugin.followers import Progress, no_progress
+from sf_plugin.arguments import follower_argument
+from sf_plugin.evaluation.conditions import CONDITIONS, DEFAULT
+from sf_plugin.terminal import (
+    INTERRUPTED,
+    OK,
+    Display,
+    command,
+    count,
+    print_rows,
+    say,
+    write_whole,
+)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What an evaluation came to; `html` is empty where nobody asked for it."""
-
-    report: dict[str, Any]
-    html: str = ""
-
-
-def run(args: argparse.Namespace, progress: Progress = no_progress) -> Measured:
-    """Follow everything that the command's arguments name.
-
-    After Ctrl-C the report is of what was measured so far and is not "complete".
-
-    Raises:
-        ScoreFollowerError: a name, a piece, an instrument or the cache cannot be used.
-        KeyboardInterrupt: before anything was measured.
-    """
-    contestant = Contestant(args.follower, args.weights)
-    if args.weights is not None and args.follower != "unet":
-        raise ScoreFollowerError(
-            f"--weights {args.weights}: '{args.follower}' takes none: leave --weights out"
-        )
-    contestant()
-    tasks = list(_tasks(args))
-    results: list[list[Outcome]] = []
-    complete = False
-    progress("evaluating", 0, len(tasks))
-    try:
-        for members in evaluate(
-            tasks, contestant, jobs=args.jobs, scheduler=args.scheduler, align=args.align
-        ):
-            results.append(members)
-            progress("evaluating", len(results), len(tasks))
-        complete = True
-    except KeyboardInterrupt:
-        if not any(results):
-            raise
-    outcomes = [outcome for members in results for outcome in members]
-    if not outcomes:
-        raise ScoreError("no page of these pieces has enough notes: choose other --pieces")
-    report = {
-        "follower": args.follower,
-        "aligned": args.align,
-        **_identity(contestant),
-        **make_report(outcomes, per_page=args.per_page, seed=args.seed, complete=complete),
-    }
-    if args.html is None or not complete:
-        return Measured(report)
-    return Measured(report, html(report, _draw(results, tasks)))
-
-
-def _draw(results: Sequence[list[Outcome]], tasks: Sequence[Task]) -> list[Drawn]:
-    """The worst cases, made once more for their pages and truth."""
-    origin = [
-        (task, outcome) for task, members in zip(tasks, results, strict=True) for outcome in members
-    ]
-    drawn = []
-    for index in worst([outcome for _, outcome in origin]):
-        task, outcome = origin[index]
-        cases = {case.name: case for case in task()}
-        drawn.append(Drawn(cases[outcome.case], outcome))
-    return drawn
-
-
-def importer_names() -> list[str]:
-    """The field's own sets that can be read."""
-    return sorted(
-        module.name
-        for module in pkgutil.iter_modules(importers.__path__)
-        if hasattr(importlib.import_module(f"{importers.__name__}.{module.name}"), "tasks")
+def add_parser(commands: Any) -> None:
+    """The command and its options."""
+    parser = command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "judge a follower on music it has never heard",
+        "Follow seeded performances of engraved pieces, or the recordings of a published\n"
+        "set, and say how many onsets were right, how pages were turned and how jumps were\n"
+        "survived. The follower sees page images and hears sound, nothing else.\n\n"
+        "CASES: folders built by 'scorefollow dataset build', or the name of a published set\n"
+        "and its folder (msmd, asap, vienna).\n\n"
+        "conditions:\n"
+        + "\n".join(f"  {name:<12} {what.help}" for name, what in CONDITIONS.items()),
+        ("whole documents, dry and in a room", "scorefollow evaluate data/set"),
+        (
+            "each page alone, as the papers do, as a table for the docs",
+            "scorefollow evaluate data/set --per-page --conditions mechanical --markdown",
+        ),
+        (
+            "everything, with plots and the worst cases on their pages",
+            "scorefollow evaluate data/set --conditions all --jobs 4 --html report.html",
+        ),
+        (
+            "something to stand against",
+            "scorefollow evaluate data/set --follower chroma-oltw",
+        ),
     )
+    parser.add_argument("cases", metavar="CASES", nargs="+", help="what to follow")
+    parser.add_argument(
+        "--use",
+        metavar="USES",
+        default="valid",
+        help="which part of a built set, by commas (default %(default)s)",
+    )
+    parser.add_argument(
+        "--pieces",
+        metavar="PATTERN",
+        nargs="+",
+        default=["*"],
+        help="only those whose names are like one of these",
+    )
+    follower_argument(
+        parser, "which follower listens", ", or a baseline: constant-speed, chroma-oltw"
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", type=Path, help="of the follower unet (default: the shipped)"
+    )
+    parser.add_argument(
+        "--align",
+        action="store_true",
+        help="hear each case to its end before saying where it was, as 'scorefollow align' does",
+    )
+    parser.add_argument(
+        "--conditions",
+        metavar="NAMES",
+        default=",".join(DEFAULT),
+        help="of a built set, by commas, or all (default %(default)s)",
+    )
+    parser.add_argument(
+        "--per-page", action="store_true", help="each page is a score of its own: the page is given"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="of the performances (default %(default)s)"
+    )
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        type=Path,
+        help="where recordings are kept (default: recordings in CASES)",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--jobs", metavar="N", type=count, default=1, help="processes here (default %(default)s)"
+    )
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster whose workers see the same files; the figures are the same",
+    )
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write the report as JSON")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a report to look at")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
 
 
-def _tasks(args: argparse.Namespace) -> Iterator[Task]:
-    first, *rest = args.cases
-    if first in importer_names() and not Path(first).exists():
-        if len(rest) != 1:
-            raise ScoreFollowerError(f"{first}: name the one folder that holds it after it")
-        yield from _imported(first, Path(rest[0]), args)
-        return
-    for source in map(Path, args.cases):
-        if not source.exists():
-            raise ScoreFollowerError(
-                f"{source}: is not there: name built data sets, or one of "
-                f"{', '.join(importer_names())} and its folder"
-            )
-        folder = source if source.is_dir() else source.parent
-        cache = args.cache or folder / "recordings"
-        setting = Setting(_conditions(args.conditions), args.per_page, args.seed, cache)
-        yield from find_pieces(source, args.use.split(","), args.pieces, setting)
+def _evaluate(args: argparse.Namespace) -> int:
+    from sf_plugin.evaluation.from_arguments import run
+    from sf_plugin.evaluation.tables import facts, markdown, tables
 
-
-def _imported(name: str, folder: Path, args: argparse.Namespace) -> Iterator[Task]:
-    module = importlib.import_module(f"{importers.__name__}.{name}")
-    module.check(folder)
-    yield from module.tasks(folder, per_page=args.per_page, pieces=args.pieces)
-
-
-def _conditions(names: str) -> tuple[str, ...]:
-    chosen = tuple(CONDITIONS) if names == "all" else tuple(dict.fromkeys(names.split(",")))
-    if unknown := sorted(set(chosen) - set(CONDITIONS)):
-        raise ScoreFollowerError(
-            f"--conditions {names}: {', '.join(unknown)} is none of {', '.join(CONDITIONS)}"
-        )
-    return chosen
-
-
-def _identity(contestant: Contestant) -> dict[str, str]:
-    """What the figures are of: weights by their digest, or what a baseline is told."""
-    if contestant.name in BASELINES:
-        return {"sees": BASELINES[contestant.name].sees}
-    if contestant.name != "unet":
-        return {}
-    from sf_plugin.unet.weights import SHIPPED
-
-    file = contestant.weights or SHIPPED
-    return {"weights": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    display = Display(live=False)
+    with display.shown():
+        measured = run(args, display.progress)
+    report = measured.report
+    if report["complete"] and args.out is not None:
+        write_whole(args.out, json.dumps(report, indent=1) + "\n")
+    if measured.html:
+        write_whole(args.html, measured.html)
+    if args.markdown:
+        sys.stdout.write(markdown(report))
+    else:
+        for head, rows in tables(report):
+            print_rows(head, rows)
+            print()
+        print("\n".join(facts(report)))
+    if not report["complete"]:
+        say("interrupted: the figures are of what was measured so far; no file was written")
+        return INTERRUPTED
+    return OK
