@@ -79,7 +79,7 @@ def held(notes: Sequence[int], frames: int = 5) -> list[int]:
 @given(
     st.lists(st.floats(0.01, 5), min_size=1, max_size=9),
     st.lists(st.floats(0, 9), min_size=2, max_size=5),
-    st.builds(Leap, st.floats(0, 0.5), st.floats(0, 0.5)),
+    st.builds(Leap, st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 5)),
     st.floats(0, 1),
     st.floats(10, 60),
     st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.floats(0, 1)), max_size=4),
@@ -95,6 +95,7 @@ def test_back_is_the_transpose_of_onward(
     seed: int,
 ) -> None:
     config = TrackerConfig(tempi=tuple(sorted(tempi)), change=2.0)
+    leap = replace(leap, origin=leap.origin % len(beats))
     roads = Roads(roads=tuple(Road(*way) for way in ways))
     smoother = Smoother(make_document(beats), fps, config, roads)
     rng = np.random.default_rng(seed)

@@ -17,6 +17,8 @@ from sf_plugin.session import Narrator
 from sf_plugin.tracking.document import DocumentOnsets
 from sf_plugin.tracking.tracker import (
     LONGEST,
+    NEARBY,
+    NEIGHBOURS,
     STAY,
     STEPS,
     STRIKE,
@@ -542,6 +544,26 @@ def test_a_jump_goes_where_the_frame_hears_it_if_it_hears_it_clearly_and_not_her
     assert chances[0] > 0.01 * CONFIG.jump
     assert chances[1] == chances[2] == 0
     assert tracker._leap(softmax(there), 0.2, rested=False).there == 0
+
+
+def test_half_of_the_jumps_stay_near() -> None:
+    document = make_document(pages=6, systems=3)
+    document = replace(document, measure=np.arange(len(document)) // 2 + 1)
+    tracker = Tracker(document, FPS, CONFIG)
+    origin = 100
+    near = np.abs(document.measure - document.measure[origin]) <= NEIGHBOURS
+    at_origin = np.zeros_like(tracker._anywhere)
+    at_origin[0, tracker.first_place[origin]] = 1
+    landed = tracker.of_onsets(move(tracker, at_origin, Leap(1.0, origin=origin)))
+    share = float(tracker._likely[near].sum())
+    assert landed.sum() == pytest.approx(1, abs=1e-4)
+    assert landed[near].sum() == pytest.approx(NEARBY + (1 - NEARBY) * share, abs=1e-3)
+    heard = np.zeros(len(document), np.float32)
+    heard[[origin + 10, origin - 90]] = 0.5
+    landed = tracker.of_onsets(tracker.move(at_origin, Leap(0.0, 1.0, origin), heard, 1.0))
+    assert landed[origin + 10] > 5 * landed[origin - 90] > 0
+    leap = tracker._leap(heard, 1.0, rested=True)
+    assert leap.origin == tracker._memory.anchor
 
 
 def test_a_jump_is_less_likely_between_fast_notes() -> None:

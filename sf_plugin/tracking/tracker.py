@@ -32,6 +32,10 @@ LEAVE_END = 0.2
 """Share a second of the belief that all is over that goes anywhere instead."""
 ANYWHERE = 0.3
 """Share of the jumps that may go to any onset; the others go to the first of a measure."""
+NEARBY = 0.5
+"""Share of the jumps that stay within `NEIGHBOURS` of the place."""
+NEIGHBOURS = 12
+"""Measures before and after one."""
 HEARD = 0.5
 """Share of the jumps that the frame may lead where it hears the music itself, if it hears it
 clearly there and not at the place."""
@@ -112,10 +116,12 @@ class Leap:
     Attributes:
         anywhere: the probability that it goes to any place.
         there: the probability that it goes where the frame hears it.
+        origin: the onset it goes from; places near it are likelier.
     """
 
     anywhere: float = 0.0
     there: float = 0.0
+    origin: int = 0
 
     @property
     def chance(self) -> float:
@@ -308,11 +314,23 @@ class Tracker:
 
     def _landing(self, leap: Leap, heard: Floats) -> Floats:
         """(onsets,) chance of a leap to each."""
-        landing: Floats = np.float32(leap.anywhere) * self._likely
+        if not leap.chance:
+            return np.zeros_like(self._likely)
+        near = self._neighbours(leap.origin)
+        nearer = np.full_like(self._likely, 1 - NEARBY)
+        nearer[near] += NEARBY / self._likely[near].sum()
+        landing: Floats = np.float32(leap.anywhere) * self._likely * nearer
         if leap.there:
-            clear = clearly(heard)
+            clear = clearly(heard) * nearer
             landing += clear * (np.float32(leap.there) / clear.sum())
         return landing
+
+    def _neighbours(self, onset: int) -> slice:
+        """The onsets of the measures around one."""
+        measure = self.document.measure
+        at = measure[onset]
+        first = np.searchsorted(measure, at - NEIGHBOURS)
+        return slice(int(first), int(np.searchsorted(measure, at + NEIGHBOURS, "right")))
 
     def _turns_of(self, roads: Roads) -> _Turns:
         """All steps of a frame over the end of a measure from which a road leads."""
@@ -380,16 +398,17 @@ class Tracker:
     def _leap(self, heard: Floats, struck: float, rested: bool) -> Leap:
         memory, config = self._memory, self.config
         if rested:
-            return Leap(config.pause_jump)
+            return Leap(config.pause_jump, origin=memory.anchor)
         if memory.state in ("lost", "ended"):
             chance = config.search / self.fps
         else:
             slowly = min(memory.since_note / SLOW, 1.0) ** 2
             chance = config.jump * slowly * struck / (STRIKE * self.fps)
         if struck < STRUCK:
-            return Leap((1 - HEARD) * chance)
+            return Leap((1 - HEARD) * chance, origin=memory.anchor)
         away = max(0.0, 1 - float(heard[self.near(memory.anchor)].sum()) / HARDLY)
-        return Leap((1 - HEARD) * chance, HEARD * chance * away * float(clearly(heard).sum()))
+        there = HEARD * chance * away * float(clearly(heard).sum())
+        return Leap((1 - HEARD) * chance, there, memory.anchor)
 
     def _listen_for_notes(self, struck: float, time: float) -> None:
         memory = self._memory
