@@ -147,7 +147,7 @@ class PageEncoder:
         if known is None:
             layout = self.net.bars.read(ink, staves, layout, first)
             layout = self.marks.read(ink, staves, layout, self.bf16)
-        pitches = self._read(ink, staves, system, at)
+        pitches = self._read(ink, staves, layout, system, at)
         onsets, length = self.net.read_onsets(strip, cells, pitches)
         return EncodedPage(
             layout,
@@ -159,13 +159,32 @@ class PageEncoder:
             np.exp2(length.numpy()),
         )
 
-    def _read(self, ink: Tensor, staves: Staves, system: Tensor, column: Tensor) -> Tensor:
+    def _read(
+        self, ink: Tensor, staves: Staves, page: PageLayout, system: Tensor, column: Tensor
+    ) -> Tensor:
         """(onsets, 88) how likely each pitch begins at (onsets,) systems and columns."""
         if not len(staves.system):
             return torch.zeros(len(column), PITCHES)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            reading = self.net.staff(cut_out(ink, staves.lines), staves.start)
+            reading = self.net.staff(
+                cut_out(ink, staves.lines), staves.start, measure=measures(staves, page)
+            )
         return self.net.staff.pitches(reading, staves, system, column)
+
+
+def measures(staves: Staves, page: PageLayout) -> Tensor:
+    """(staves, columns) a number for the measure that each column of a staff is in.
+
+    Where a system's measures are not known every column has its own.
+    """
+    column = np.arange(staves.lines.shape[2])
+    rows = [
+        np.searchsorted([m.left * len(column) for m in system.measures], column + 0.5)
+        if system.measures
+        else column
+        for system in page.systems
+    ]
+    return torch.from_numpy(np.stack(rows))[staves.system]
 
 
 def ink_of(image: PageImage) -> Tensor:

@@ -9,6 +9,7 @@ or an accidental gives it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,11 @@ SHARPS = (3, 0, 4, 1, 5, 2, 6)
 """Letters in the order in which keys sharpen them; flats come the other way round."""
 KEY_STEPS = range(-2, 11)
 """Where a key signature's accidentals may stand."""
+HELD = ((0.0, 1.0), (0.0, 0.0), (1.0, 0.0))
+"""A flat, a natural, a sharp, as the key's sharps and flats are given to the reader."""
+SURE = 0.8
+"""Probability from which an alteration that the key does not give is one that holds on."""
+UNSURE = 9
 OUT_OF_SIGHT = -20.0
 """Logit of what is not looked at."""
 PITCHES = 88
@@ -47,6 +53,40 @@ def natural(letter: int) -> int:
     """MIDI number of a letter counted as in `CLEFS`."""
     octave, place = divmod(letter, 7)
     return 12 * (octave + 1) + LETTERS[place]
+
+
+def surely(alterations: Tensor) -> Tensor:
+    """(..., alterations) logits to the (...) alteration that is surely read, or `UNSURE`."""
+    likely, best = alterations.softmax(-1).max(-1)
+    return torch.where(likely > SURE, best + ALTERATIONS.start, UNSURE)
+
+
+def what_holds(
+    line: Sequence[Sequence[int]],
+    by_key: Sequence[int],
+    said: Sequence[int],
+    under: Sequence[Sequence[int]],
+) -> list[int | None]:
+    """For note heads in reading order the number in `HELD` of what holds; None is the key.
+
+    Args:
+        line: the staff, the step and the measure of each.
+        by_key: the alteration that the key gives it.
+        said: its own, read under the key: another is an accidental.
+        under: the same, read under each of `HELD`.
+    """
+    holds: list[int | None] = []
+    here: Sequence[int] = ()
+    held: int | None = None
+    for at, key, own, others in zip(line, by_key, said, under, strict=True):
+        if at != here:
+            here, held = at, None
+        holds.append(held)
+        own = own if held is None else others[held]
+        before = key if held is None else held - 1
+        if own not in (before, UNSURE):
+            held = max(-1, min(own, 1)) + 1
+    return holds
 
 
 def _pitch_table() -> Tensor:
@@ -177,12 +217,18 @@ class StaffReader(nn.Module):
         self.register_buffer("keys", key_table(), persistent=False)
 
     def forward(
-        self, crops: Tensor, start: Tensor, clef: Tensor | None = None, key: Tensor | None = None
+        self,
+        crops: Tensor,
+        start: Tensor,
+        clef: Tensor | None = None,
+        key: Tensor | None = None,
+        measure: Tensor | None = None,
     ) -> Reading:
         """(staves, 1, 96, 4 * columns) of `cut_out`, and `Staves.start`.
 
         In training the notes are read under the true clef and key: (staves, columns)
-        indices, -100 where they are not known.
+        indices, -100 where they are not known.  Accidentals hold to the end of their measure
+        where `measure` says, in (staves, columns) numbers, which one each column is in.
         """
         # without training one staff after another, which then stays in the processor's cache
         at_once = 1 if crops.is_cpu and not torch.is_grad_enabled() else max(1, len(crops))
@@ -218,6 +264,9 @@ class StaffReader(nn.Module):
                     )
                 ]
             )
+            if measure is not None:
+                x = torch.cat([x for x, _ in seen]).add_(around).add_(self.step)
+                self.hold_accidentals(notes, x, altered, measure)
             return Reading(notes[:, 0], notes[:, 1:], clefs, letters)
 
     def look(self, crops: Tensor) -> tuple[Tensor, Tensor]:
@@ -241,6 +290,35 @@ class StaffReader(nn.Module):
         x = self.by_key(altered).add_(around).add_(x).add_(self.step)
         notes: Tensor = self.note(F.elu_(x))
         return notes
+
+    def hold_accidentals(self, notes: Tensor, x: Tensor, altered: Tensor, measure: Tensor) -> None:
+        """Read heads again under the accidentals that stand before them in their measure.
+
+        A head is asked what it is under a flat, a natural and a sharp, as if the key had it.
+
+        Args:
+            notes: (staves, 1 + alterations, steps, columns) logits, which change.
+            x: (staves, channels, steps, columns) what they were made of, but for the key.
+            altered: (staves, 2, steps, columns) what the key alters.
+            measure: (staves, columns) number of each column's.
+        """
+        staff, row, column = torch.nonzero(notes[:, 0] > 0, as_tuple=True)
+        weight, bias = self.note.weight[1:, :, 0, 0], self.note.bias
+        assert bias is not None
+        held = F.linear(x.new_tensor(HELD), self.by_key.weight[:, :, 0, 0], self.by_key.bias)
+        seen = F.elu(x[staff, :, row, column][:, None] + held)
+        under = F.linear(seen, weight, bias[1:])  # (heads, held, alterations)
+        sharp, flat = altered[staff, :, row, column].T
+        own = notes[staff, 1:, row, column]
+        holds = what_holds(
+            torch.stack([staff, row, measure[staff, column]], 1).tolist(),
+            (sharp - flat).round().int().tolist(),
+            surely(own).tolist(),
+            surely(under).tolist(),
+        )
+        again = [n for n, at in enumerate(holds) if at is not None]
+        at = torch.tensor([at for at in holds if at is not None], dtype=torch.long)
+        notes[staff[again], 1:, row[again], column[again]] = under[again, at]
 
     def key_letters(self, glyphs: Tensor, start: Tensor, letter: Tensor) -> Tensor:
         """(staves, 2, 7) logits of a sharp, a flat on each letter before the first onset.
