@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_tracker import CONFIG, FPS, follow, make_document, near, played
 
 from sf_plugin.tracking.tracker import Tracker
-from sf_plugin.tracking.twins import ALIKE, AROUND, FAR, TwinFinder, kinds
+from sf_plugin.tracking.twins import ALIKE, AROUND, FAR, SEMITONE, TwinFinder, kinds
 
 PITCHES = 12
 
@@ -25,7 +25,8 @@ def music(count: int, seed: int) -> np.ndarray:
 
 def compared(pitches: np.ndarray) -> set[tuple[int, int]]:
     """The twins, each two windows compared by themselves."""
-    unit = pitches / np.linalg.norm(pitches, axis=1, keepdims=True).clip(1e-6)
+    wide = np.array([np.convolve(row, (SEMITONE, 1, SEMITONE), "same") for row in pitches])
+    unit = wide / np.linalg.norm(wide, axis=1, keepdims=True).clip(1e-6)
     inside = range(AROUND, len(unit) - AROUND)
     around = {n: unit[n - AROUND : n + AROUND + 1] for n in inside}
     return {
@@ -48,6 +49,15 @@ def test_what_comes_again_is_found_and_nothing_else() -> None:
         pair for pair in pairs if pair[0] + 70 == pair[1] and 40 - AROUND <= pair[0] < 40
     }
     assert len(pairs) < 40
+
+
+def test_a_semitone_misread_here_and_there_changes_nothing_a_third_does() -> None:
+    first, between = music(40, 1), music(30, 2)
+    for interval, twins in ((1, True), (4, False)):
+        again = first.copy()
+        again[::4] = np.roll(again[::4], interval, 1)
+        pairs = found([np.concatenate([first, between, again])])
+        assert ((20, 90) in pairs) == twins
 
 
 @given(

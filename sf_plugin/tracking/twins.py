@@ -14,6 +14,8 @@ AROUND = 8
 """Onsets before and after one that must read alike too."""
 ALIKE = 0.9
 """Mean cosine of their pitches from which they do."""
+SEMITONE = 0.6
+"""How much of a pitch counts a semitone beside it: an accidental is what is most often misread."""
 FAR = 8000
 """Onsets that are remembered: some forty pages."""
 
@@ -30,8 +32,9 @@ class TwinFinder:
 
         An onset is told when the eight after it are known; `pitches` are not negative.
         """
-        length = np.sqrt(np.square(pitches).sum(1, keepdims=True))
-        page = (pitches / np.maximum(length, 1e-6)).astype(np.float32)
+        near = np.pad(pitches, ((0, 0), (1, 1)))
+        page = (pitches + SEMITONE * (near[:, :-2] + near[:, 2:])).astype(np.float32)
+        page /= np.maximum(np.sqrt(np.square(page).sum(1, keepdims=True)), 1e-6)
         window = 2 * AROUND + 1
         read = page if self._read is None else np.concatenate([self._read, page])
         first = max(len(read) - len(page) - window + 1, 0)
