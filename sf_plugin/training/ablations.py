@@ -66,7 +66,6 @@ ABLATIONS = {
     "no FiLM": Ablation(silent=("weight",)),
     "no pitches heard now": Ablation(silent=("match",)),
     "no last three onsets": Ablation(silent=("grams",)),
-    "FiLM alone": Ablation(silent=("query.weight", "query.bias", "match", "grams")),
 }
 
 
