@@ -8,7 +8,6 @@ Choose pieces that are neither trained nor reported on.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,17 +16,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sf_plugin.evaluation.engraved import EngravedPiece, Setting, find_pieces
+from sf_plugin.evaluation.engraved import EngravedPiece
 from sf_plugin.evaluation.metrics import Answers, answers
 from sf_plugin.positions import Estimate, Position, State
 from sf_plugin.score.measures import PlainMapper
 from sf_plugin.score.structure import NO_ROADS
 from sf_plugin.tracking.smoothing import Hearing, frames_of
 from sf_plugin.tracking.tracker import STRUCK, TrackerConfig
-from sf_plugin.training.fit_tracker import Heard, follow
+from sf_plugin.training.fit_tracker import Heard, follow, parser_of_pieces, pieces_asked_for
 from sf_plugin.unet.follower import UNetFollower
 from sf_plugin.unet.network import ScoreUNet
-from sf_plugin.unet.weights import SHIPPED
 
 SHIPS = TrackerConfig()
 
@@ -160,17 +158,10 @@ def table(said: dict[str, Answers]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("set", type=Path, help="a built set")
-    parser.add_argument("--use", default="extra", help="which part of it (default %(default)s)")
-    parser.add_argument("--pieces", nargs="+", default=["*"], help="name patterns")
-    parser.add_argument("--weights", type=Path, default=SHIPPED)
-    parser.add_argument("--conditions", default="room,repeats,jumps")
+    parser = parser_of_pieces(__doc__, "room,repeats,jumps")
     parser.add_argument("--only", nargs="+", choices=ABLATIONS, default=list(ABLATIONS))
     args = parser.parse_args()
-    folder = args.set if args.set.is_dir() else args.set.parent
-    setting = Setting(tuple(args.conditions.split(",")), False, 0, folder / "recordings")
-    pieces = find_pieces(args.set, args.use.split(","), args.pieces, setting)
+    pieces = pieces_asked_for(args)
     for condition, said in ablate(pieces, args.weights, args.only).items():
         onsets = len(next(iter(said.values())).error)
         print(f"\n{condition}: {len(pieces)} pieces, {onsets} onsets\n\n{table(said)}")

@@ -161,19 +161,33 @@ def fit_confidence(hearings: Sequence[Heard], config: TrackerConfig) -> TrackerC
     return replace(config, known=tuple(np.round(known, 3).tolist()))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def parser_of_pieces(about: str, conditions: str) -> argparse.ArgumentParser:
+    """Of a set, some of its pieces, the conditions they are played in, and weights to hear them."""
+    parser = argparse.ArgumentParser(description=about.split("\n")[0])
     parser.add_argument("set", type=Path, help="a built set")
     parser.add_argument("--use", default="extra", help="which part of it (default %(default)s)")
     parser.add_argument("--pieces", nargs="+", default=["*"], help="name patterns")
     parser.add_argument("--weights", type=Path, default=SHIPPED)
-    parser.add_argument("--conditions", default="clean,room,wrong")
-    parser.add_argument("--confidence-only", action="store_true")
-    args = parser.parse_args()
+    parser.add_argument("--conditions", default=conditions, help="default %(default)s")
+    return parser
+
+
+def pieces_asked_for(args: argparse.Namespace) -> list[EngravedPiece]:
+    """What such arguments name.
+
+    Raises:
+        ScoreError: there are none.
+    """
     folder = args.set if args.set.is_dir() else args.set.parent
     setting = Setting(tuple(args.conditions.split(",")), False, 0, folder / "recordings")
-    pieces = find_pieces(args.set, args.use.split(","), args.pieces, setting)
-    hearings = listen(pieces, args.weights)
+    return find_pieces(args.set, args.use.split(","), args.pieces, setting)
+
+
+def main() -> None:
+    parser = parser_of_pieces(__doc__, "clean,room,wrong")
+    parser.add_argument("--confidence-only", action="store_true")
+    args = parser.parse_args()
+    hearings = listen(pieces_asked_for(args), args.weights)
     config = TrackerConfig()
     if not args.confidence_only:
         config = fit_settings(hearings, config)
