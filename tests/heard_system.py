@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from tiny_network import RATE
 
 from sf_plugin.evaluation.cases import Case
 from sf_plugin.evaluation.metrics import Truth
 from sf_plugin.score.layout import Layout, Measure, PageLayout, System
+from sf_plugin.score.model import Score
 from sf_plugin.tracking.document import DocumentOnsets
 from sf_plugin.tracking.smoothing import Hearing
 from sf_plugin.training.fit_tracker import Heard
@@ -62,3 +64,14 @@ def hearing(sharpness: float, seconds_a_note: float = 0.4, seed: int = 0) -> Hea
     quiet = np.zeros(frames, bool)
     heard = Hearing(logits.astype(np.float32), time, quiet, np.array(struck, np.float32))
     return Heard(document, Layout((page,)), truth, heard, FPS)
+
+
+def noise(samples: int) -> Case:
+    """A page of noise with one system, and noise that is played of it."""
+    system = System(0.3, 0.6, 0.1, 0.9, (Measure(1, 0.1, 0.9),))
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (120, 90), np.uint8)
+    layout = Layout((PageLayout(1, (system,)),))
+    score = Score("one page", [image], layout)
+    sound = rng.normal(0, 0.1, samples).astype(np.float32)
+    return Case("noise", "noise", "clean", score, layout, hearing(0).truth, lambda: sound, RATE)

@@ -5,13 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from heard_system import FPS, NOTES, Piece, hearing
-from tiny_network import RATE, TINY, random_network
+from heard_system import FPS, NOTES, Piece, hearing, noise
+from tiny_network import TINY, random_network
 
 from sf_plugin.dataset.programme import Aside
-from sf_plugin.evaluation.cases import Case
-from sf_plugin.score.layout import Layout, Measure, PageLayout, System
-from sf_plugin.score.model import Score
 from sf_plugin.tracking.tracker import TrackerConfig
 from sf_plugin.training.fit_tracker import (
     CANDIDATES,
@@ -52,18 +49,12 @@ def test_every_candidate_is_a_setting_and_the_default_is_among_them() -> None:
 def test_a_recording_is_heard_as_the_follower_hears_it(tmp_path: Path) -> None:
     weights = tmp_path / "tiny.safetensors"
     save_weights(random_network(6), weights)
-    system = System(0.3, 0.6, 0.1, 0.9, (Measure(1, 0.1, 0.9),))
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (120, 90), np.uint8)
-    layout = Layout((PageLayout(1, (system,)),))
-    score = Score("one page", [image], layout)
-    sound = rng.normal(0, 0.1, 6000).astype(np.float32)
-    case = Case("noise", "noise", "clean", score, layout, hearing(0).truth, lambda: sound, RATE)
+    case = noise(6000)
     follower = UNetFollower(weights)
-    follower.prepare(score)
-    wanted = follower.feed(sound)
+    follower.prepare(case.score)
+    wanted = follower.feed(case.sound())
     (heard,) = listen([Piece("noise", case)], weights)
-    assert (heard.fps, heard.layout) == (TINY.spectrogram.fps, layout)
+    assert (heard.fps, heard.layout) == (TINY.spectrogram.fps, case.score.layout)
     positions, _ = follow(heard, TrackerConfig())
     assert [p.time for p in positions] == [e.time for e in wanted]
     assert len({e.x for e in wanted}) > 1
